@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The only build entry. `make help` lists what it does.
+#
+#   make SAN=address|undefined|thread   builds into build/SAN/ with that sanitizer
+#   make CC=clang                       gcc and clang are both kept warning-free
+#
+# A room's sources are whatever *.c lies in its folder: adding a file needs no edit here.
+
+prefix     ?= /usr/local
+bindir     ?= $(prefix)/bin
+libdir     ?= $(prefix)/lib/bqlstat
+mandir     ?= $(prefix)/share/man
+compdir    ?= $(prefix)/share/bash-completion/completions
+zcompdir   ?= $(prefix)/share/zsh/site-functions
+
+BUILD      := build
+O          := $(BUILD)$(if $(SAN),/$(SAN))
+VERSION    := 0.1
+
+PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzydis-dev \
+	      libglib2.0-dev libjson-glib-dev libsqlite3-dev zlib1g-dev \
+	      qemu-system-x86 seabios ipxe-qemu
+
+# `make clean deps` and friends must work before the packages are there: no pkg-config, no flags.
+pkgcfg      = $(shell pkg-config $(1) 2>/dev/null)
+PKGS       := glib-2.0 json-glib-1.0 sqlite3
+PKG_CFLAGS := $(call pkgcfg,--cflags $(PKGS))
+PKG_LIBS   := $(call pkgcfg,--libs $(PKGS))
+
+CC         ?= gcc
+CLANG      ?= clang
+BPFTOOL    ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
+WARN       := -Wall -Wextra -Werror -Wmissing-prototypes -Wvla
+CFLAGS     ?= -O2 -g
+ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBQLSTAT_VERSION='"$(VERSION)"' -I. -I$(O) $(WARN) \
+	      $(CFLAGS) $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+ALL_LDFLAGS := $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -D__TARGET_ARCH_x86 -I.
+
+objects     = $(patsubst %,$(O)/%.o,$(basename $(1)))
+
+SEAMS      := $(call objects,$(wildcard runtime/seams/*.c))
+DETOUR     := $(call objects,$(wildcard runtime/detour/*.c runtime/detour/*.S))
+THREAD     := $(call objects,$(wildcard runtime/thread/*.c))
+BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
+PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
+ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
+	      analyzers/render/*.c))
+LAB_MAINS  := analyzers/lab/lockdance.c analyzers/lab/demo.c
+LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
+	      analyzers/lab/*.S)))
+UNIT       := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/*.c))
+SCENARIOS  := $(patsubst %.c,$(O)/%,$(wildcard tests/scenarios/*.c))
+BENCH      := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/*.c))
+
+PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(O)/lockdance $(O)/demo
+
+.PHONY: help deps all build demo check bench install clean tests
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(PROGRAMS)
+
+help:
+	@echo 'make demo      install what is missing, build, show the table: stock against io-free'
+	@echo 'make check     install what is missing, build, run every test'
+	@echo 'make           build only'
+	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
+	@echo 'make bench     measure the probes and the runtime on this machine'
+	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
+	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
+
+deps:
+	@missing=; for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || \
+			missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" -ne 0 ]; then \
+		echo "Packages are missing. Run this as root, then again what you ran:"; \
+		echo "  apt-get update && apt-get install -y --no-install-recommends$$missing"; exit 1; fi; \
+	echo "installing:$$missing"; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install -y --no-install-recommends $$missing >/dev/null
+
+demo: deps
+	+@$(MAKE) --no-print-directory all
+	@$(O)/demo
+
+check: deps
+	+@$(MAKE) --no-print-directory all tests
+	@O=$(O) tests/run $(UNIT) $(SCENARIOS)
+
+bench: deps
+	+@$(MAKE) --no-print-directory all $(BENCH)
+	@set -e; for b in $(BENCH); do O=$(O) $$b; done
+
+tests: $(UNIT) $(SCENARIOS)
+
+install: all
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)
+	install -m 755 $(O)/bqlstat $(O)/loadvm $(DESTDIR)$(bindir)
+	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(DESTDIR)$(libdir)
+
+clean:
+	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
+
+# --- compiling -------------------------------------------------------------------------------------
+
+$(O)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+
+$(O)/%.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+
+$(O)/%.bpf.o: %.bpf.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c -o $@ $<
+
+# libbpf 1.1's generated header is not -Wextra clean for strict prototypes; it is included as a system header.
+$(O)/%.skel.h: $(O)/%.bpf.o
+	$(BPFTOOL) gen skeleton $< name $(notdir $*)_bpf > $@
+
+$(PROBES) $(ANALYZERS): | $(BPF)
+
+# The inside of QEMU: nothing of it may be found by, or collide with, QEMU's own symbols.
+$(SEAMS) $(DETOUR) $(THREAD): ALL_CFLAGS += -fvisibility=hidden
+
+$(O)/lib%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(O)/libseams.a: $(SEAMS)
+$(O)/libdetour.a: $(DETOUR)
+$(O)/libprobes.a: $(PROBES)
+$(O)/liblab.a: $(LAB)
+# What bqlstat is made of, without its main(): the tests link it.
+$(O)/libbqlstat.a: $(filter-out $(O)/analyzers/bqlstat.o,$(ANALYZERS))
+
+SEAM_LIBS  := -lelf -lZydis
+BPF_LIBS   := -lbpf -lelf -lz
+MAP        := $(O)/libseams.a
+TRACER     := $(O)/libbqlstat.a $(O)/libprobes.a
+
+$(O)/loadvm: $(O)/runtime/loadvm.o $(MAP)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(SEAM_LIBS)
+
+# Preloaded into whatever loadvm starts: libc only, so that no missing library can stop a QEMU.
+$(O)/libloadvm.so: $(O)/runtime/gate.o
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
+
+$(O)/libloadvm-core.so: $(THREAD) $(O)/libdetour.a $(MAP)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -o $@ $^ $(SEAM_LIBS) -lpthread
+
+$(O)/bqlstat: $(O)/analyzers/bqlstat.o $(TRACER) $(MAP)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
+
+$(O)/lockdance: $(O)/analyzers/lab/lockdance.o
+	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ -lpthread
+
+$(O)/demo: $(O)/analyzers/lab/demo.o $(O)/liblab.a $(TRACER) $(MAP)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
+
+$(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
+	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

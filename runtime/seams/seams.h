@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libseams: what we know of *this* QEMU binary, as one map.
+ *
+ * A seam is a place in the binary where a detour or a probe may go. This is the only place in the
+ * project that knows QEMU's names. It reads the ELF file, never the process, and it never guesses:
+ * what it cannot prove from the bytes is absent from the map, with a reason.
+ *
+ * Two rules hold for every map, so that no user of it can break a QEMU:
+ *  - No probe point lies in the bytes that a detour would overwrite, whether or not a detour is
+ *    installed: a uprobe runs the instruction that stands in the file, a detour changes memory, and
+ *    where both meet QEMU dies. So tracer and runtime need not know of each other.
+ *  - No probe point is a 5-byte nop: Linux 6.18 rewrites a probed one into a call, which pushes into
+ *    the red zone of QEMU's code.
+ *
+ * Addresses ("vaddr") are the file's own; in a process add the load bias. Offsets are bytes from the
+ * start of the file. Sizes are bytes. All strings are owned by the map. The map is immutable after
+ * opening and may be shared by threads. x86-64 only.
+ */
+#ifndef SEAMS_H
+#define SEAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct seam_map;
+
+/* One clear sentence, without a trailing newline. */
+struct seam_error {
+	char text[256];
+};
+
+/* Functions, under our own name; names.c holds each generation's. */
+enum seam_id {
+	/* The Big QEMU Lock. */
+	SEAM_BQL_LOCK,		/* (const char *file, int line) */
+	SEAM_BQL_UNLOCK,	/* (void) */
+	SEAM_BQL_LOCKED,	/* bool (void): does this thread hold it */
+	SEAM_BQL_UPDATE_STATUS, /* (bool locked): 10.1 and later, every transition */
+	SEAM_MUTEX_UNLOCK,	/* (QemuMutex *, file, line) */
+	SEAM_COND_WAIT,		/* (QemuCond *, QemuMutex *, file, line) */
+	SEAM_COND_TIMEDWAIT,	/* (QemuCond *, QemuMutex *, int ms, file, line) */
+
+	/* Incoming migration. */
+	SEAM_LOADVM_STATE,	/* int (QEMUFile * [, Error **]) */
+	SEAM_LOADVM_STATE_MAIN, /* int (QEMUFile *, MigrationIncomingState * [, Error **]) */
+	SEAM_VMSTATE_LOAD,	/* int (QEMUFile *, const VMStateDescription *, void *, int) */
+	SEAM_RAM_LOAD,		/* static; int (QEMUFile *, void *opaque, int version) */
+	SEAM_CPU_SYNC_PRE_LOADVM,
+	SEAM_CPU_SYNC_POST_INIT,
+	SEAM_BDRV_ACTIVATE_ALL,
+	SEAM_VM_PREPARE_START,	/* int (bool step_pending [, ...]) */
+	SEAM_MULTIFD_RECV_SYNC, /* waits for every multifd channel */
+	SEAM_MIGRATE_SET_STATE, /* (int *state, int old, int new) */
+	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
+	SEAM_MIGRATION_SHUTDOWN,
+	SEAM_CHANNEL_WAIT,	/* (QIOChannel *, GIOCondition) */
+	SEAM_FD_READABLE_YIELD, /* yield_until_fd_readable(int fd): RDMA's wait */
+
+	/* What the runtime calls. */
+	SEAM_IN_COROUTINE,
+	SEAM_COROUTINE_SELF,
+	SEAM_COROUTINE_YIELD,
+	SEAM_COROUTINE_ENTER,
+	SEAM_BH_ONESHOT,	/* aio_bh_schedule_oneshot_full(AioContext *, cb, opaque, name) */
+	SEAM_IOHANDLER_CONTEXT, /* AioContext * (void) */
+	SEAM_THREAD_CREATE,	/* (QemuThread *, name, fn, arg, mode) */
+	SEAM_THREAD_JOIN,	/* void * (QemuThread *) */
+	SEAM_RCU_REGISTER,
+	SEAM_RCU_UNREGISTER,
+	SEAM_FILE_SHUTDOWN,	/* int (QEMUFile *) */
+	SEAM_FILE_GET_ERROR,	/* int (QEMUFile *) */
+
+	SEAM_FUNCTIONS
+};
+
+struct seam_function {
+	const char *name; /* in this build; NULL: this build has no such function */
+	uint64_t vaddr;
+	uint64_t offset;
+	uint64_t size;	/* from the symbol, or the unwind table for static functions; 0 unknown */
+	bool exported;	/* in .dynsym; else found by structure, `found_by` says how */
+	const char *found_by;
+	/*
+	 * A detour takes `extent` bytes: whole instructions, at least 5, none of them a jump target from
+	 * inside the function. 0: no detour is safe, `refusal` says why. `code` are the extent's bytes
+	 * as they stand in the file; memory must equal them before a detour goes in.
+	 */
+	uint32_t extent;
+	const uint8_t *code;
+	const char *refusal;
+};
+
+/* Where a probe may stand. Several points of one kind are all needed (every call site). */
+enum seam_point_kind {
+	SEAM_ASK,	    /* about to take the BQL; rdi = file, esi = line */
+	SEAM_ACQUIRED,	    /* has it */
+	SEAM_RELEASED,	    /* about to give it back, still holding */
+	SEAM_STATUS,	    /* dil: 1 has it, 0 about to have given it back; replaces the two above */
+	SEAM_COND_SLEEP,    /* entering a condvar wait; rsi = the mutex, rdx = file, ecx = line */
+	SEAM_COND_TIMED_SLEEP, /* the same with a time-out; rsi = the mutex, rcx = file, r8d = line */
+	SEAM_COND_WOKE,	    /* returned from either condvar wait, holding the mutex again */
+	SEAM_LOAD_BEGIN,    /* the incoming stream is about to be read */
+	SEAM_SECTION_BEGIN, /* a device section's top-level VMSD; rsi = VMStateDescription * */
+	SEAM_SECTION_END,
+	SEAM_RAM_BEGIN,	    /* one RAM section's load */
+	SEAM_RAM_END,
+	SEAM_ACTIVATE,	    /* disk activation begins */
+	SEAM_START,	    /* the vCPUs are about to be started */
+	SEAM_LOAD_END,	    /* incoming state is torn down */
+
+	SEAM_POINT_KINDS
+};
+
+struct seam_point {
+	enum seam_point_kind kind;
+	enum seam_id function; /* the function whose bytes or calls it stands on */
+	uint64_t vaddr;
+	uint64_t offset;
+	bool emulated; /* the kernel emulates this instruction (~0.5 us); else it single-steps (~9.5 us) */
+	const char *insn; /* its text, for `bqlstat probes` */
+	const uint8_t *code; /* its bytes in the file: the tracer compares live text before attaching */
+	uint32_t code_len;
+};
+
+/*
+ * Open a binary by path. Returns 0 and a map to free, or a negative errno and a sentence in `err`:
+ * -ENOENT/-EACCES (cannot read it), -ENOEXEC (not an x86-64 ELF executable), -ENOTSUP (no BQL
+ * functions in it: not a QEMU system emulator, or one without exported symbols).
+ * A QEMU whose lock functions are known but whose migration functions are not opens well: look at
+ * each function and at seam_map_missing().
+ */
+int seam_map_open(const char *path, struct seam_map **map, struct seam_error *err);
+
+/*
+ * The QEMU that runs as `pid`, through /proc: right also in containers, for a binary replaced on
+ * disk, and for one started through an explicit ld.so (then /proc/PID/exe is the loader's: the
+ * executable mapping that holds the lock functions counts). Fills *bias (may be NULL) with the load
+ * bias. -ESRCH: no such process.
+ */
+int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct seam_error *err);
+void seam_map_free(struct seam_map *map);
+
+/* A path that opens this very file while the process lives (/proc/PID/...), else the path given. */
+const char *seam_map_path(const struct seam_map *map);
+const char *seam_map_version(const struct seam_map *map);  /* "7.2.22 (Debian ...)", or "unknown" */
+const char *seam_map_build_id(const struct seam_map *map); /* hex, "" when absent */
+const char *seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1-11.x" */
+
+/* Never NULL; check ->name. */
+const struct seam_function *seam_map_function(const struct seam_map *map, enum seam_id id);
+/* Our own name for it, e.g. "BQL_LOCK": for messages about builds that lack it. */
+const char *seam_id_name(enum seam_id id);
+
+const struct seam_point *seam_map_points(const struct seam_map *map, size_t *count);
+const char *seam_point_kind_name(enum seam_point_kind kind);
+/* Why a kind has no point in this build; NULL when it has one or needs none. */
+const char *seam_map_missing(const struct seam_map *map, enum seam_point_kind kind);
+
+uint64_t seam_map_bql(const struct seam_map *map); /* vaddr of the BQL's QemuMutex; never 0 */
+
+/*
+ * Read-only data of the file at a vaddr: a NUL-terminated string there, or NULL when the address is
+ * not in a loaded section of the file. For names in .rodata whose page is not resident.
+ */
+const char *seam_map_string(const struct seam_map *map, uint64_t vaddr);
+
+/* Every function in .dynsym, for tests and tools: calls `fn` until it returns false. */
+void seam_map_each_export(const struct seam_map *map,
+			  bool (*fn)(const struct seam_function *f, void *opaque), void *opaque);
+
+/*
+ * How many bytes at `code` (which stands at `vaddr`, at most `size` bytes of one function) a detour
+ * of at least `need` bytes would take. 0 and a reason when none is safe. The rule behind
+ * seam_function.extent, exposed so that the detour engine can be tested on any function.
+ */
+uint32_t seam_extent(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t need,
+		     const char **refusal);
+
+#endif
