@@ -76,7 +76,7 @@ static void pair_counter(struct lane *l)
 /* A USDT site is a nop; the bench probes the label itself, which costs what a USDT probe costs. */
 #define USDT_SITE(label, bytes) \
 	__asm__ volatile(".globl " label "\n.type " label ", @function\n" label ":\n.byte " bytes \
-			 "\n" ::: "memory")
+			 "\n.size " label ", . - " label "\n" ::: "memory")
 
 static __attribute__((noinline)) void pair_usdt1(struct lane *l)
 {

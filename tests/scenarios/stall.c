@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A stream that stalls for three seconds must not freeze the destination's monitor: at each place,
+ * on each QEMU, under each policy that promises it. `make bench` repeats it with stock beside it.
+ */
+#include "analyzers/lab/stall.h"
+
+#define MS 1000000ull
+
+/* The promise, and the slack of a machine that also runs two QEMUs' emulated CPUs. */
+enum { P99_LIMIT_MS = 20, ABOVE_IDLE_MS = 20 };
+
+struct cell {
+	const char *version;
+	const char *policy;
+	enum lab_stall_place place;
+};
+
+static void test_stall(gconstpointer opaque)
+{
+	const struct cell *cell = opaque;
+	const struct lab_stall_options options = {
+		.version = cell->version, .policy = cell->policy, .place = cell->place
+	};
+	g_autoptr(GError) error = NULL;
+	struct lab_stall_result result;
+
+	if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
+		return;
+	g_assert_no_error(error);
+	g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
+		       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
+		       result.idle.max_ns / 1e6);
+	g_assert_cmpuint(result.monitor.p99_ns, <=, P99_LIMIT_MS * MS);
+	g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + ABOVE_IDLE_MS * MS);
+	lab_migration_clear(&result.migration);
+}
+
+/* The other side of the proof: without the runtime, this very experiment does freeze the monitor. */
+static void test_stock_freezes(gconstpointer opaque)
+{
+	const struct lab_stall_options options = { .version = opaque, .place = LAB_STALL_MULTIFD };
+	g_autoptr(GError) error = NULL;
+	struct lab_stall_result result;
+
+	if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
+		return;
+	g_assert_no_error(error);
+	g_assert_cmpuint(result.monitor.max_ns, >=, 2500 * MS);
+	g_assert_cmpuint(result.idle.max_ns, <, 500 * MS);
+	lab_migration_clear(&result.migration);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const versions[] = { "7.2", "10.0" };
+	static const char *const policies[] = { "wait", "io-free" };
+
+	g_test_init(&argc, &argv, NULL);
+	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++) {
+		g_autofree char *freeze = g_strdup_printf("/stall/%s/stock-freezes", versions[v]);
+
+		g_test_add_data_func(freeze, versions[v], test_stock_freezes);
+		for (size_t p = 0; p < G_N_ELEMENTS(policies); p++)
+			for (int place = LAB_STALL_RAM; place < LAB_STALL_PLACES; place++) {
+				struct cell *cell = g_new(struct cell, 1);
+				g_autofree char *path =
+					g_strdup_printf("/stall/%s/%s/%s", versions[v], policies[p],
+							lab_stall_place_name(place));
+
+				g_strdelimit(path, " ", '-');
+				*cell = (struct cell){ versions[v], policies[p], place };
+				g_test_add_data_func_full(path, cell, test_stall, g_free);
+			}
+	}
+	return g_test_run();
+}
