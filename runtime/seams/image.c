@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Open an ELF file, index its symbols, and answer questions about addresses.
+ *
+ * libelf reads the headers; the tables are then read through bounds-checked slices of the mapped
+ * file, because a table's own sizes are not to be believed.
+ */
+#include "runtime/seams/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Pointer encodings of .eh_frame (LSB core specification, "DWARF extensions"). */
+#define DW_EH_PE_absptr	  0x00
+#define DW_EH_PE_udata2	  0x02
+#define DW_EH_PE_udata4	  0x03
+#define DW_EH_PE_udata8	  0x04
+#define DW_EH_PE_datarel4 0x3b
+
+int seam_fail(struct seam_error *err, int code, const char *format, ...)
+{
+	va_list args;
+
+	if (err) {
+		va_start(args, format);
+		vsnprintf(err->text, sizeof(err->text), format, args);
+		va_end(args);
+	}
+	return code;
+}
+
+/* --- slices ------------------------------------------------------------------------------------
+ */
+
+static struct image_slice file_slice(const struct image *image, uint64_t offset, uint64_t size)
+{
+	if (offset > image->size || size > image->size - offset)
+		return (struct image_slice){0};
+	return (struct image_slice){image->bytes + offset, size};
+}
+
+static bool slice_read(struct image_slice slice, uint64_t at, void *to, size_t size)
+{
+	if (!slice.bytes || at > slice.size || size > slice.size - at)
+		return false;
+	memcpy(to, slice.bytes + at, size);
+	return true;
+}
+
+/* A string of a string table, or NULL when it has no end inside it. */
+static const char *slice_string(struct image_slice slice, uint64_t at)
+{
+	if (!slice.bytes || at >= slice.size || !memchr(slice.bytes + at, 0, slice.size - at))
+		return NULL;
+	return (const char *)slice.bytes + at;
+}
+
+/* --- addresses ---------------------------------------------------------------------------------
+ */
+
+const struct image_segment *image_segment(const struct image *image, uint64_t vaddr)
+{
+	for (unsigned int i = 0; i < image->n_segments; i++) {
+		const struct image_segment *s = &image->segments[i];
+
+		if (vaddr >= s->vaddr && vaddr - s->vaddr < s->memory_bytes)
+			return s;
+	}
+	return NULL;
+}
+
+struct image_slice image_at(const struct image *image, uint64_t vaddr)
+{
+	const struct image_segment *s = image_segment(image, vaddr);
+
+	if (!s || vaddr - s->vaddr >= s->file_bytes)
+		return (struct image_slice){0};
+	return file_slice(image, s->offset + (vaddr - s->vaddr),
+			  s->file_bytes - (vaddr - s->vaddr));
+}
+
+uint64_t image_offset(const struct image *image, uint64_t vaddr)
+{
+	struct image_slice slice = image_at(image, vaddr);
+
+	return slice.bytes ? (uint64_t)(slice.bytes - image->bytes) : 0;
+}
+
+bool image_executable(const struct image *image, uint64_t vaddr)
+{
+	const struct image_segment *s = image_segment(image, vaddr);
+
+	return s && s->exec && image_at(image, vaddr).bytes;
+}
+
+bool image_writable(const struct image *image, uint64_t vaddr)
+{
+	const struct image_segment *s = image_segment(image, vaddr);
+
+	return s && s->write && !s->exec;
+}
+
+const char *image_string(const struct image *image, uint64_t vaddr)
+{
+	if (image_writable(image, vaddr))
+		return NULL;
+	return slice_string(image_at(image, vaddr), 0);
+}
+
+/* --- symbols -----------------------------------------------------------------------------------
+ */
+
+const struct image_symbol *image_export(const struct image *image, const char *name)
+{
+	for (size_t i = 0; i < image->n_exports; i++) {
+		if (!strcmp(image->exports[i].name, name))
+			return &image->exports[i];
+	}
+	return NULL;
+}
+
+static int compare_vaddr(const void *a, const void *b)
+{
+	const struct image_symbol *x = a, *y = b;
+
+	return (x->vaddr > y->vaddr) - (x->vaddr < y->vaddr);
+}
+
+const struct image_symbol *image_export_at(const struct image *image, uint64_t vaddr)
+{
+	const struct image_symbol key = {.vaddr = vaddr};
+
+	return bsearch(&key, image->exports, image->n_exports, sizeof(key), compare_vaddr);
+}
+
+static int index_exports(struct image *image)
+{
+	size_t n = image->dynsym.size / sizeof(Elf64_Sym);
+
+	image->exports = calloc(n + 1, sizeof(*image->exports));
+	if (!image->exports)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		Elf64_Sym sym;
+		const char *name;
+
+		if (!slice_read(image->dynsym, i * sizeof(sym), &sym, sizeof(sym)) ||
+		    ELF64_ST_TYPE(sym.st_info) != STT_FUNC || sym.st_shndx == SHN_UNDEF ||
+		    !image_executable(image, sym.st_value))
+			continue;
+		name = slice_string(image->dynstr, sym.st_name);
+		if (name)
+			image->exports[image->n_exports++] =
+				(struct image_symbol){name, sym.st_value, sym.st_size};
+	}
+	qsort(image->exports, image->n_exports, sizeof(*image->exports), compare_vaddr);
+	return 0;
+}
+
+/* --- function bounds ---------------------------------------------------------------------------
+ */
+
+static bool skip_leb128(struct image_slice slice, uint64_t *at)
+{
+	uint8_t byte;
+
+	do {
+		if (!slice_read(slice, (*at)++, &byte, 1))
+			return false;
+	} while (byte & 0x80);
+	return true;
+}
+
+/* The encoding of a FDE's addresses, from its CIE's augmentation string. */
+static bool fde_encoding(const struct image *image, uint64_t cie, uint8_t *encoding)
+{
+	struct image_slice s = image_at(image, cie);
+	const char *augmentation = slice_string(s, 9);
+	uint8_t version;
+	uint64_t at;
+
+	*encoding = DW_EH_PE_absptr;
+	if (!augmentation || !slice_read(s, 8, &version, 1))
+		return false;
+	if (augmentation[0] != 'z')
+		return augmentation[0] == '\0';
+	at = 9 + strlen(augmentation) + 1;
+	/* Code alignment, data alignment, return register (a byte in version 1), length of data. */
+	if (!skip_leb128(s, &at) || !skip_leb128(s, &at))
+		return false;
+	if (version == 1)
+		at++;
+	else if (!skip_leb128(s, &at))
+		return false;
+	if (!skip_leb128(s, &at))
+		return false;
+	for (const char *c = augmentation + 1; *c; c++) {
+		uint8_t personality;
+
+		switch (*c) {
+		case 'R':
+			return slice_read(s, at, encoding, 1);
+		case 'L':
+			at++;
+			break;
+		case 'P':
+			if (!slice_read(s, at, &personality, 1))
+				return false;
+			at++;
+			if ((personality & 7) == DW_EH_PE_udata4)
+				at += 4;
+			else if ((personality & 7) == DW_EH_PE_udata2)
+				at += 2;
+			else
+				at += 8;
+			break;
+		case 'S':
+		case 'B':
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool fde_length(const struct image *image, uint64_t fde, uint64_t *bytes)
+{
+	struct image_slice s = image_at(image, fde);
+	uint32_t length, cie_delta, word;
+	uint8_t encoding;
+
+	if (!slice_read(s, 0, &length, 4) || !slice_read(s, 4, &cie_delta, 4) ||
+	    length == 0xffffffff || !cie_delta ||
+	    !fde_encoding(image, fde + 4 - cie_delta, &encoding))
+		return false;
+	switch (encoding & 7) {
+	case DW_EH_PE_udata4:
+		if (!slice_read(s, 12, &word, 4))
+			return false;
+		*bytes = word;
+		return true;
+	case DW_EH_PE_absptr:
+	case DW_EH_PE_udata8:
+		return slice_read(s, 16, bytes, 8);
+	default:
+		return false;
+	}
+}
+
+static bool unwind_entry(const struct image *image, size_t index, uint64_t *start, uint64_t *fde)
+{
+	int32_t pair[2];
+
+	if (!slice_read(image->unwind_table, index * sizeof(pair), pair, sizeof(pair)))
+		return false;
+	*start = image->unwind + (int64_t)pair[0];
+	*fde = image->unwind + (int64_t)pair[1];
+	return true;
+}
+
+bool image_function(const struct image *image, uint64_t vaddr, struct image_range *range)
+{
+	size_t low = 0, high = image->unwind_table.size / (2 * sizeof(int32_t));
+	uint64_t start, fde, bytes;
+
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		if (!unwind_entry(image, middle, &start, &fde))
+			return false;
+		if (start <= vaddr)
+			low = middle;
+		else
+			high = middle;
+	}
+	if (!unwind_entry(image, low, &start, &fde) || vaddr < start ||
+	    !fde_length(image, fde, &bytes) || vaddr - start >= bytes ||
+	    !image_executable(image, start) || image_at(image, start).size < bytes)
+		return false;
+	*range = (struct image_range){start, start + bytes};
+	return true;
+}
+
+/* Only the form every linker writes: a sorted table of signed 32-bit distances from its start. */
+static void find_unwind_table(struct image *image, uint64_t vaddr)
+{
+	struct image_slice s = image_at(image, vaddr);
+	uint8_t head[4];
+	uint32_t count;
+
+	/* The pointer to .eh_frame is four bytes in every 4-byte encoding; the count follows it. */
+	if (!slice_read(s, 0, head, sizeof(head)) || head[0] != 1 ||
+	    (head[1] & 7) != DW_EH_PE_udata4 || head[2] != DW_EH_PE_udata4 ||
+	    head[3] != DW_EH_PE_datarel4 || !slice_read(s, 8, &count, 4) ||
+	    count > (s.size - 12) / 8)
+		return;
+	image->unwind = vaddr;
+	image->unwind_table = (struct image_slice){s.bytes + 12, (size_t)count * 8};
+}
+
+/* --- relocations -------------------------------------------------------------------------------
+ */
+
+static const Elf64_Rela *find_rela(const struct image *image, uint64_t vaddr, Elf64_Rela *rela)
+{
+	for (unsigned int t = 0; t < image->n_rela; t++) {
+		for (uint64_t at = 0; slice_read(image->rela[t], at, rela, sizeof(*rela));
+		     at += sizeof(*rela)) {
+			if (rela->r_offset == vaddr)
+				return rela;
+		}
+	}
+	return NULL;
+}
+
+static bool rela_symbol(const struct image *image, const Elf64_Rela *rela, Elf64_Sym *sym)
+{
+	return slice_read(image->dynsym, ELF64_R_SYM(rela->r_info) * sizeof(*sym), sym,
+			  sizeof(*sym));
+}
+
+uint64_t image_pointer(const struct image *image, uint64_t vaddr)
+{
+	Elf64_Rela rela;
+	Elf64_Sym sym;
+	uint64_t value;
+
+	if (!find_rela(image, vaddr, &rela)) {
+		/* A fixed-address program, or relative relocations packed as SHT_RELR. */
+		return slice_read(image_at(image, vaddr), 0, &value, sizeof(value)) ? value : 0;
+	}
+	switch (ELF64_R_TYPE(rela.r_info)) {
+	case R_X86_64_RELATIVE:
+		return rela.r_addend;
+	case R_X86_64_64:
+		if (rela_symbol(image, &rela, &sym) && sym.st_shndx != SHN_UNDEF)
+			return sym.st_value + rela.r_addend;
+	}
+	return 0;
+}
+
+const char *image_import(const struct image *image, uint64_t vaddr)
+{
+	Elf64_Rela rela;
+	Elf64_Sym sym;
+
+	if (!find_rela(image, vaddr, &rela) ||
+	    (ELF64_R_TYPE(rela.r_info) != R_X86_64_JUMP_SLOT &&
+	     ELF64_R_TYPE(rela.r_info) != R_X86_64_GLOB_DAT) ||
+	    !rela_symbol(image, &rela, &sym))
+		return NULL;
+	return slice_string(image->dynstr, sym.st_name);
+}
+
+/* --- opening -----------------------------------------------------------------------------------
+ */
+
+static void read_build_id(struct image *image, struct image_slice note)
+{
+	Elf64_Nhdr head;
+	uint64_t at = 0;
+
+	while (slice_read(note, at, &head, sizeof(head))) {
+		uint64_t name = at + sizeof(head);
+		uint64_t id = name + (((uint64_t)head.n_namesz + 3) & ~3ull);
+		uint8_t byte;
+
+		if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && id <= note.size &&
+		    !memcmp(note.bytes + name, "GNU", 4)) {
+			for (uint32_t i = 0; i < head.n_descsz && i < 32; i++) {
+				if (!slice_read(note, id + i, &byte, 1))
+					return;
+				snprintf(image->build_id + 2 * i, 3, "%02x", byte);
+			}
+			return;
+		}
+		at = id + (((uint64_t)head.n_descsz + 3) & ~3ull);
+	}
+}
+
+static void read_segments(struct image *image, Elf *elf)
+{
+	uint64_t unwind = 0;
+	size_t count;
+	GElf_Phdr phdr;
+
+	if (elf_getphdrnum(elf, &count))
+		return;
+	for (size_t i = 0; i < count && gelf_getphdr(elf, i, &phdr); i++) {
+		if (phdr.p_type == PT_GNU_EH_FRAME)
+			unwind = phdr.p_vaddr;
+		if (phdr.p_type == PT_NOTE && !image->build_id[0])
+			read_build_id(image, file_slice(image, phdr.p_offset, phdr.p_filesz));
+		if (phdr.p_type != PT_LOAD || image->n_segments == IMAGE_SEGMENTS ||
+		    !file_slice(image, phdr.p_offset, phdr.p_filesz).bytes ||
+		    phdr.p_filesz > phdr.p_memsz || phdr.p_vaddr + phdr.p_memsz < phdr.p_vaddr)
+			continue;
+		image->segments[image->n_segments++] = (struct image_segment){
+			.vaddr = phdr.p_vaddr,
+			.offset = phdr.p_offset,
+			.file_bytes = phdr.p_filesz,
+			.memory_bytes = phdr.p_memsz,
+			.exec = phdr.p_flags & PF_X,
+			.write = phdr.p_flags & PF_W,
+		};
+	}
+	if (unwind)
+		find_unwind_table(image, unwind);
+}
+
+static void read_sections(struct image *image, Elf *elf)
+{
+	Elf_Scn *section = NULL;
+	GElf_Shdr shdr, strings;
+
+	while ((section = elf_nextscn(elf, section))) {
+		struct image_slice slice;
+
+		if (!gelf_getshdr(section, &shdr) || shdr.sh_type == SHT_NOBITS)
+			continue;
+		slice = file_slice(image, shdr.sh_offset, shdr.sh_size);
+		if (!slice.bytes)
+			continue;
+		if (shdr.sh_type == SHT_DYNSYM && !image->dynsym.bytes &&
+		    gelf_getshdr(elf_getscn(elf, shdr.sh_link), &strings)) {
+			image->dynsym = slice;
+			image->dynstr = file_slice(image, strings.sh_offset, strings.sh_size);
+		}
+		if (shdr.sh_type == SHT_RELA && (shdr.sh_flags & SHF_ALLOC) &&
+		    image->n_rela < IMAGE_RELAS)
+			image->rela[image->n_rela++] = slice;
+	}
+}
+
+static int map_file(const char *path, struct image *image, struct seam_error *err)
+{
+	int fd, ret = 0;
+	struct stat st;
+	void *bytes;
+
+	/* Non-blocking: a FIFO by that name must be refused, not waited for. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		ret = -errno;
+		return seam_fail(err, ret, "cannot read %s: %s", path, strerror(-ret));
+	}
+	if (fstat(fd, &st)) {
+		ret = seam_fail(err, -errno, "cannot stat %s: %s", path, strerror(errno));
+		goto cleanup;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_size < EI_NIDENT) {
+		ret = seam_fail(err, -ENOEXEC, "%s is not an ELF program: %s", path,
+				S_ISREG(st.st_mode) ? "it is too short" : "not a regular file");
+		goto cleanup;
+	}
+	bytes = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (bytes == MAP_FAILED) {
+		ret = seam_fail(err, -errno, "cannot map %s: %s", path, strerror(errno));
+		goto cleanup;
+	}
+	image->bytes = bytes;
+	image->size = st.st_size;
+cleanup:
+	close(fd);
+	return ret;
+}
+
+int image_open(const char *path, struct image *image, struct seam_error *err)
+{
+	Elf *elf = NULL;
+	GElf_Ehdr ehdr;
+	int ret;
+
+	memset(image, 0, sizeof(*image));
+	ret = map_file(path, image, err);
+	if (ret)
+		return ret;
+	if (memcmp(image->bytes, ELFMAG, SELFMAG)) {
+		ret = seam_fail(err, -ENOEXEC, "%s is not an ELF program", path);
+		goto cleanup;
+	}
+	elf_version(EV_CURRENT);
+	elf = elf_memory((char *)image->bytes, image->size);
+	if (!elf || !gelf_getehdr(elf, &ehdr) || ehdr.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    ehdr.e_ident[EI_DATA] != ELFDATA2LSB || ehdr.e_machine != EM_X86_64 ||
+	    (ehdr.e_type != ET_EXEC && ehdr.e_type != ET_DYN)) {
+		ret = seam_fail(err, -ENOEXEC, "%s is not an x86-64 ELF program", path);
+		goto cleanup;
+	}
+	read_segments(image, elf);
+	read_sections(image, elf);
+	ret = index_exports(image);
+	if (ret)
+		seam_fail(err, ret, "no memory for the symbols of %s", path);
+cleanup:
+	elf_end(elf);
+	if (ret)
+		image_close(image);
+	return ret;
+}
+
+void image_close(struct image *image)
+{
+	free(image->exports);
+	if (image->bytes)
+		munmap((void *)image->bytes, image->size);
+	memset(image, 0, sizeof(*image));
+}

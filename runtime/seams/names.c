@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU's names: what each function is called in which generation, and whether the runtime may put a
+ * detour on it.
+ */
+#include "runtime/seams/map.h"
+
+#include <errno.h>
+
+struct name {
+	const char *id;
+	bool detourable;
+	/* A generation that did not rename it inherits the name from the one before. */
+	const char *names[GENERATIONS];
+};
+
+static const struct name names[SEAM_FUNCTIONS] = {
+	/* Never detoured: the tracer's points stand on their first bytes. */
+	[SEAM_BQL_LOCK] = {"BQL_LOCK", false, {"qemu_mutex_lock_iothread_impl", "bql_lock_impl"}},
+	[SEAM_BQL_UNLOCK] = {"BQL_UNLOCK", false, {"qemu_mutex_unlock_iothread", "bql_unlock"}},
+	[SEAM_BQL_LOCKED] = {"BQL_LOCKED", false, {"qemu_mutex_iothread_locked", "bql_locked"}},
+	[SEAM_BQL_UPDATE_STATUS] = {"BQL_UPDATE_STATUS", false, {NULL, NULL, "bql_update_status"}},
+	[SEAM_MUTEX_UNLOCK] = {"MUTEX_UNLOCK", false, {"qemu_mutex_unlock_impl"}},
+	[SEAM_COND_WAIT] = {"COND_WAIT", false, {"qemu_cond_wait_impl"}},
+	[SEAM_COND_TIMEDWAIT] = {"COND_TIMEDWAIT", false, {"qemu_cond_timedwait_impl"}},
+
+	[SEAM_LOADVM_STATE] = {"LOADVM_STATE", true, {"qemu_loadvm_state"}},
+	[SEAM_LOADVM_STATE_MAIN] = {"LOADVM_STATE_MAIN", true, {"qemu_loadvm_state_main"}},
+	/* 11.x keeps vmstate_load_state as a wrapper that its own code does not use. */
+	[SEAM_VMSTATE_LOAD] = {"VMSTATE_LOAD",
+			       true,
+			       {"vmstate_load_state", NULL, "vmstate_load_vmsd"}},
+	[SEAM_RAM_LOAD] = {"RAM_LOAD", true, {NULL}}, /* static: structure.c */
+	[SEAM_CPU_SYNC_PRE_LOADVM] = {"CPU_SYNC_PRE_LOADVM",
+				      true,
+				      {"cpu_synchronize_all_pre_loadvm"}},
+	[SEAM_CPU_SYNC_POST_INIT] = {"CPU_SYNC_POST_INIT", true, {"cpu_synchronize_all_post_init"}},
+	[SEAM_BDRV_ACTIVATE_ALL] = {"BDRV_ACTIVATE_ALL", true, {"bdrv_activate_all"}},
+	[SEAM_VM_PREPARE_START] = {"VM_PREPARE_START", true, {"vm_prepare_start"}},
+	[SEAM_MULTIFD_RECV_SYNC] = {"MULTIFD_RECV_SYNC", true, {"multifd_recv_sync_main"}},
+	[SEAM_MIGRATE_SET_STATE] = {"MIGRATE_SET_STATE", true, {"migrate_set_state"}},
+	[SEAM_INCOMING_DESTROY] = {"INCOMING_DESTROY", true, {"migration_incoming_state_destroy"}},
+	[SEAM_MIGRATION_SHUTDOWN] = {"MIGRATION_SHUTDOWN", true, {"migration_shutdown"}},
+	[SEAM_CHANNEL_WAIT] = {"CHANNEL_WAIT", true, {"qio_channel_wait"}},
+	[SEAM_FD_READABLE_YIELD] = {"FD_READABLE_YIELD", true, {"yield_until_fd_readable"}},
+
+	[SEAM_IN_COROUTINE] = {"IN_COROUTINE", true, {"qemu_in_coroutine"}},
+	[SEAM_COROUTINE_SELF] = {"COROUTINE_SELF", true, {"qemu_coroutine_self"}},
+	[SEAM_COROUTINE_YIELD] = {"COROUTINE_YIELD", true, {"qemu_coroutine_yield"}},
+	[SEAM_COROUTINE_ENTER] = {"COROUTINE_ENTER", true, {"qemu_coroutine_enter"}},
+	[SEAM_BH_ONESHOT] = {"BH_ONESHOT", true, {"aio_bh_schedule_oneshot_full"}},
+	[SEAM_IOHANDLER_CONTEXT] = {"IOHANDLER_CONTEXT", true, {"iohandler_get_aio_context"}},
+	[SEAM_THREAD_CREATE] = {"THREAD_CREATE", true, {"qemu_thread_create"}},
+	[SEAM_THREAD_JOIN] = {"THREAD_JOIN", true, {"qemu_thread_join"}},
+	[SEAM_RCU_REGISTER] = {"RCU_REGISTER", true, {"rcu_register_thread"}},
+	[SEAM_RCU_UNREGISTER] = {"RCU_UNREGISTER", true, {"rcu_unregister_thread"}},
+	[SEAM_FILE_SHUTDOWN] = {"FILE_SHUTDOWN", true, {"qemu_file_shutdown"}},
+	[SEAM_FILE_GET_ERROR] = {"FILE_GET_ERROR", true, {"qemu_file_get_error"}},
+};
+
+const char *seam_id_name(enum seam_id id)
+{
+	return (unsigned int)id < SEAM_FUNCTIONS ? names[id].id : "?";
+}
+
+bool names_detourable(enum seam_id id)
+{
+	return names[id].detourable;
+}
+
+static const struct image_symbol *resolve(const struct seam_map *map, enum seam_id id)
+{
+	for (int g = map->generation; g >= 0; g--) {
+		const struct image_symbol *symbol;
+
+		if (!names[id].names[g])
+			continue;
+		symbol = image_export(&map->image, names[id].names[g]);
+		if (symbol)
+			return symbol;
+	}
+	return NULL;
+}
+
+int names_resolve(struct seam_map *map, struct seam_error *err)
+{
+	const struct image *image = &map->image;
+
+	if (image_export(image, names[SEAM_BQL_UPDATE_STATUS].names[GENERATION_STATUS]))
+		map->generation = GENERATION_STATUS;
+	else if (image_export(image, names[SEAM_BQL_LOCK].names[GENERATION_BQL]))
+		map->generation = GENERATION_BQL;
+	else
+		map->generation = GENERATION_IOTHREAD;
+
+	for (int id = 0; id < SEAM_FUNCTIONS; id++) {
+		const struct image_symbol *symbol = resolve(map, id);
+		struct image_range range;
+
+		if (!symbol)
+			continue;
+		map->functions[id] = (struct seam_function){
+			.name = symbol->name,
+			.vaddr = symbol->vaddr,
+			.offset = image_offset(image, symbol->vaddr),
+			.size = image_function(image, symbol->vaddr, &range) &&
+						range.start == symbol->vaddr
+					? range.end - range.start
+					: symbol->size,
+			.exported = true,
+		};
+	}
+	for (int id = SEAM_BQL_LOCK; id <= SEAM_BQL_LOCKED; id++) {
+		if (!map->functions[id].name)
+			return seam_fail(
+				err, -ENOTSUP,
+				"%s is not a QEMU system emulator with exported symbols: it "
+				"has no %s",
+				map->path, names[id].names[GENERATION_BQL]);
+	}
+	return 0;
+}

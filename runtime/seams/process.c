@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The binary that a running process really executes, and where it is loaded: all from /proc, so
+ * that containers, replaced files and an explicit ld.so do not mislead.
+ */
+#include "runtime/seams/map.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_BINARIES 256
+
+/* One executable mapping of a file, as a line of /proc/PID/maps says it. */
+struct mapping {
+	uint64_t start, end, offset, inode;
+	unsigned int major, minor;
+	char path[512];
+};
+
+static bool parse_mapping(const char *line, struct mapping *m)
+{
+	char perms[5];
+	int at = 0;
+
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &m->start,
+		   &m->end, perms, &m->offset, &m->major, &m->minor, &m->inode, &at) < 7 ||
+	    !at || perms[2] != 'x' || !m->inode)
+		return false;
+	snprintf(m->path, sizeof(m->path), "%.*s", (int)strcspn(line + at, "\n"), line + at);
+	return true;
+}
+
+static bool same_file(const struct mapping *a, const struct mapping *b)
+{
+	return a->inode == b->inode && a->major == b->major && a->minor == b->minor;
+}
+
+/* Executable mappings, in order of address. */
+static int read_mappings(pid_t pid, struct mapping **mappings, size_t *count,
+			 struct seam_error *err)
+{
+	struct mapping m, *grown;
+	char path[64], *line = NULL;
+	size_t length = 0;
+	FILE *file;
+	int ret = 0;
+
+	*mappings = NULL;
+	*count = 0;
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	file = fopen(path, "re");
+	if (!file) {
+		ret = errno == ENOENT ? -ESRCH : -errno;
+		return seam_fail(err, ret, "cannot read %s: %s", path, strerror(-ret));
+	}
+	while (getline(&line, &length, file) > 0) {
+		if (!parse_mapping(line, &m))
+			continue;
+		grown = realloc(*mappings, (*count + 1) * sizeof(m));
+		if (!grown) {
+			ret = seam_fail(err, -ENOMEM, "no memory for the mappings of %d", pid);
+			break;
+		}
+		*mappings = grown;
+		grown[(*count)++] = m;
+	}
+	free(line);
+	fclose(file);
+	return ret;
+}
+
+/* Is `path`, opened now, the file that is mapped? An overlay may show another device number. */
+static bool is_mapped_file(const char *path, const struct mapping *m)
+{
+	struct stat st;
+
+	return !stat(path, &st) && st.st_ino == m->inode;
+}
+
+static bool find_bias(const struct seam_map *map, const struct mapping *m, uint64_t *bias)
+{
+	for (unsigned int i = 0; i < map->image.n_segments; i++) {
+		const struct image_segment *s = &map->image.segments[i];
+
+		if (!s->exec || m->offset + (m->end - m->start) <= s->offset ||
+		    m->offset >= s->offset + s->file_bytes)
+			continue;
+		*bias = m->start - (m->offset - s->offset + s->vaddr);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Open the mapped file, by the name that is surest: /proc/PID/map_files is the very inode, but
+ * wants a capability; the path in the process's own root may have been replaced, so it is checked.
+ */
+static int open_mapped(pid_t pid, const struct mapping *m, struct seam_map **map,
+		       struct seam_error *err)
+{
+	char path[640];
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start,
+		 m->end);
+	ret = seam_map_open(path, map, err);
+	if (ret != -EPERM && ret != -EACCES && ret != -ENOENT)
+		return ret;
+	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, m->path);
+	if (!is_mapped_file(path, m))
+		return seam_fail(err, -ENOENT, "%s is no longer the file that process %d runs",
+				 m->path, pid);
+	return seam_map_open(path, map, err);
+}
+
+static bool tried_before(const struct mapping *mappings, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (same_file(&mappings[j], &mappings[i]))
+			return true;
+	}
+	return false;
+}
+
+/* /proc/PID/exe: succeeds for nearly every process, and follows a replaced or deleted file. */
+static int open_executable(pid_t pid, const struct mapping *mappings, size_t count,
+			   struct seam_map **map, uint64_t *bias, struct seam_error *err)
+{
+	char path[64];
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	ret = seam_map_open(path, map, err);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++) {
+		if (is_mapped_file(path, &mappings[i]) && find_bias(*map, &mappings[i], bias))
+			return 0;
+	}
+	seam_map_free(*map);
+	*map = NULL;
+	return seam_fail(err, -ENOTSUP, "process %d does not map its own executable", pid);
+}
+
+int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct seam_error *err)
+{
+	struct mapping *mappings = NULL;
+	struct seam_error ignored;
+	uint64_t found = 0;
+	size_t count = 0;
+	int ret, first;
+
+	*map = NULL;
+	if (pid <= 0)
+		return seam_fail(err, -ESRCH, "%d is not a process id", pid);
+	ret = read_mappings(pid, &mappings, &count, err);
+	if (ret)
+		goto cleanup;
+	if (!count) {
+		ret = seam_fail(err, -ESRCH, "process %d has exited, or is a kernel thread", pid);
+		goto cleanup;
+	}
+	ret = first = open_executable(pid, mappings, count, map, &found, err);
+	for (size_t i = 0; ret == -ENOTSUP && i < count && i < MAX_BINARIES; i++) {
+		if (tried_before(mappings, i))
+			continue;
+		if (!open_mapped(pid, &mappings[i], map, &ignored)) {
+			if (find_bias(*map, &mappings[i], &found))
+				ret = 0;
+			else
+				seam_map_free(*map);
+		}
+	}
+	if (ret) {
+		*map = NULL;
+		if (first == -ENOTSUP)
+			seam_fail(err, ret,
+				  "process %d runs no QEMU system emulator with exported symbols",
+				  pid);
+	}
+	if (!ret && bias)
+		*bias = found;
+cleanup:
+	free(mappings);
+	return ret;
+}
