@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The attach plan: which probe goes where in one QEMU. Only where the seam map says, by file
+ * offset, for this process alone, and only where the bytes in memory are those of the file: a
+ * uprobe runs the file's instruction, so on patched bytes it would kill the QEMU.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "probes/private.h"
+
+#define INT3 0xcc
+
+/*
+ * What serves each kind of point. COND_WOKE is needless where STATUS tells of every transition, and
+ * a RAM section's end changes no phase: the next section begins at once.
+ */
+static struct bpf_program *program_for(const struct tracer *t, enum seam_point_kind kind,
+				       enum abi_mark *mark)
+{
+	*mark = 0;
+	switch (kind) {
+	case SEAM_ASK:
+		return t->skel->progs.on_ask;
+	case SEAM_ACQUIRED:
+		return t->skel->progs.on_acquired;
+	case SEAM_RELEASED:
+		return t->skel->progs.on_released;
+	case SEAM_STATUS:
+		return t->skel->progs.on_status;
+	case SEAM_COND_SLEEP:
+		return t->skel->progs.on_cond_sleep;
+	case SEAM_COND_TIMED_SLEEP:
+		return t->skel->progs.on_cond_timed_sleep;
+	case SEAM_COND_WOKE:
+		return t->skel->progs.on_cond_woke;
+	case SEAM_LOAD_BEGIN:
+		*mark = ABI_MARK_LOAD_BEGIN;
+		break;
+	case SEAM_RAM_BEGIN:
+		*mark = ABI_MARK_RAM;
+		break;
+	case SEAM_SECTION_BEGIN:
+		*mark = ABI_MARK_SECTION_BEGIN;
+		break;
+	case SEAM_SECTION_END:
+		*mark = ABI_MARK_SECTION_END;
+		break;
+	case SEAM_ACTIVATE:
+		*mark = ABI_MARK_ACTIVATE;
+		break;
+	case SEAM_START:
+		*mark = ABI_MARK_START;
+		break;
+	case SEAM_LOAD_END:
+		*mark = ABI_MARK_LOAD_END;
+		break;
+	case SEAM_RAM_END:
+	case SEAM_POINT_KINDS:
+		return NULL;
+	}
+	return t->skel->progs.on_mark;
+}
+
+/* Without these nothing can be measured. */
+static bool essential(enum seam_point_kind kind)
+{
+	return kind == SEAM_ASK || kind == SEAM_ACQUIRED || kind == SEAM_RELEASED ||
+	       kind == SEAM_STATUS;
+}
+
+int slot_take(struct tracer *t, pid_t pid)
+{
+	for (int slot = 0; slot < ABI_SLOTS; slot++) {
+		struct target *target = &t->targets[slot];
+
+		if (target->attached)
+			continue;
+		seam_map_free(target->map);
+		free(target->devices);
+		memset(target, 0, sizeof(*target));
+		target->epoch = ++t->next_epoch;
+		target->attached = true;
+		target->pid = pid;
+		target->mem_fd = -1;
+		memset(&t->slots[slot], 0, sizeof(t->slots[slot]));
+		if ((uint32_t)slot >= t->skel->bss->nr_slots)
+			t->skel->bss->nr_slots = slot + 1;
+		return slot;
+	}
+	return -EBUSY;
+}
+
+void slot_arm(struct tracer *t, int slot, uint64_t bql)
+{
+	t->slots[slot].bql = bql;
+	__atomic_store_n(&t->slots[slot].epoch, t->targets[slot].epoch, __ATOMIC_RELEASE);
+}
+
+static void *detach(void *link)
+{
+	bpf_link__destroy(link);
+	return NULL;
+}
+
+void slot_release(struct tracer *t, int slot)
+{
+	struct target *target = &t->targets[slot];
+	pthread_t threads[ABI_POINTS];
+	bool started[ABI_POINTS];
+
+	__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
+	/* The kernel waits out a grace period for each, ~0.1 s: let them wait together. */
+	for (size_t i = 0; i < target->nr_points; i++) {
+		started[i] = !pthread_create(&threads[i], NULL, detach, target->links[i]);
+		if (!started[i])
+			detach(target->links[i]);
+	}
+	for (size_t i = 0; i < target->nr_points; i++) {
+		if (started[i])
+			pthread_join(threads[i], NULL);
+		target->links[i] = NULL;
+	}
+	t->skel->bss->owners[slot] = 0;
+	if (target->mem_fd >= 0)
+		close(target->mem_fd);
+	target->mem_fd = -1;
+	target->attached = false;
+}
+
+int slot_attach(struct tracer *t, int slot, struct bpf_program *prog, const char *path,
+		uint64_t offset, enum abi_mark mark)
+{
+	struct target *target = &t->targets[slot];
+	size_t point = target->nr_points;
+	LIBBPF_OPTS(bpf_uprobe_opts, opts,
+		    .bpf_cookie = ABI_COOKIE(target->epoch, mark, point, slot));
+	struct bpf_link *link;
+
+	if (point == ABI_POINTS)
+		return -ENOSPC;
+	link = bpf_program__attach_uprobe_opts(prog, target->pid, path, offset, &opts);
+	if (!link)
+		return -errno;
+	target->links[point] = link;
+	target->nr_points++;
+	return 0;
+}
+
+/*
+ * Whether memory holds what the file holds. A lone int3 over the first byte is a breakpoint:
+ * another tracer's uprobe, which the kernel shares with ours, unless a debugger is attached, whose
+ * own breakpoint we would take away from it.
+ */
+static bool text_is_original(struct target *target, const struct seam_point *point,
+			     struct tracer_point *out)
+{
+	uint8_t live[16];
+	size_t len = point->code_len < sizeof(live) ? point->code_len : sizeof(live);
+	pid_t debugger;
+
+	if (!process_read(target->mem_fd, target->bias + point->vaddr, live, len)) {
+		snprintf(out->refusal, sizeof(out->refusal), "its memory cannot be read");
+		return false;
+	}
+	if (!memcmp(live, point->code, len))
+		return true;
+	if (live[0] == INT3 && !memcmp(live + 1, point->code + 1, len - 1)) {
+		debugger = process_debugger(target->pid);
+		if (!debugger || debugger == getpid()) {
+			out->shared = true;
+			return true;
+		}
+		snprintf(out->refusal, sizeof(out->refusal), "a breakpoint of debugger %d is on it",
+			 debugger);
+		return false;
+	}
+	snprintf(out->refusal, sizeof(out->refusal),
+		 "memory differs from the file: something has patched it");
+	return false;
+}
+
+static int attach_point(struct tracer *t, int slot, const struct seam_point *point,
+			struct bpf_program *prog, enum abi_mark mark)
+{
+	struct target *target = &t->targets[slot];
+	struct tracer_point *out = &target->points[target->nr_points];
+	int err;
+
+	out->kind = point->kind;
+	out->vaddr = point->vaddr;
+	out->insn = point->insn;
+	out->emulated = point->emulated;
+	if (!text_is_original(target, point, out)) {
+		target->nr_points++;
+		return -ETXTBSY;
+	}
+	err = slot_attach(t, slot, prog, seam_map_path(target->map), point->offset, mark);
+	if (!err) {
+		out->attached = true;
+		return 0;
+	}
+	snprintf(out->refusal, sizeof(out->refusal), "the kernel refused it: %s", strerror(-err));
+	target->nr_points++;
+	return err;
+}
+
+int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
+{
+	struct target *target = &t->targets[slot];
+	const struct seam_point *points;
+	bool status = false, have[SEAM_POINT_KINDS] = {};
+	size_t count;
+	int ret;
+
+	points = seam_map_points(target->map, &count);
+	for (size_t i = 0; i < count; i++)
+		status |= points[i].kind == SEAM_STATUS;
+
+	for (size_t i = 0; i < count; i++) {
+		enum abi_mark mark;
+		struct bpf_program *prog = program_for(t, points[i].kind, &mark);
+
+		if (!prog || (status && points[i].kind == SEAM_COND_WOKE))
+			continue;
+		if (target->nr_points == ABI_POINTS) {
+			tracer_fail(err, "process %d needs more than %d probe points", target->pid,
+				    ABI_POINTS);
+			return -ENOSPC;
+		}
+		ret = attach_point(t, slot, &points[i], prog, mark);
+		if (!ret) {
+			have[points[i].kind] = true;
+			continue;
+		}
+		if (!essential(points[i].kind))
+			continue;
+		tracer_fail(err, "cannot trace process %d: the %s point at 0x%llx: %s", target->pid,
+			    seam_point_kind_name(points[i].kind),
+			    (unsigned long long)points[i].vaddr,
+			    target->points[target->nr_points - 1].refusal);
+		return ret == -ETXTBSY ? -ENOTSUP : ret;
+	}
+	for (int kind = 0; kind < SEAM_POINT_KINDS; kind++) {
+		bool need = status ? kind == SEAM_ASK || kind == SEAM_STATUS
+				   : essential(kind) && kind != SEAM_STATUS;
+		const char *why;
+
+		if (!need || have[kind])
+			continue;
+		why = seam_map_missing(target->map, kind);
+		tracer_fail(err, "cannot trace process %d (QEMU %s): no %s point in this build: %s",
+			    target->pid, seam_map_version(target->map), seam_point_kind_name(kind),
+			    why ? why : "not found");
+		return -ENOTSUP;
+	}
+	return 0;
+}

@@ -1,0 +1,657 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The kernel side: follow each thread through ask, acquire and release of the Big QEMU Lock, and
+ * add what it did to the record of its call site. Runs at probe points that the seam map chose;
+ * every attachment's cookie says which QEMU and which point it is.
+ *
+ * What is inside a hold is kept short, since it lengthens the hold for everyone who waits: the site
+ * is looked up at the ask, before the lock is taken.
+ */
+#include "probes/kernel.h"
+#include "probes/abi.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile uint64_t threshold_ns = 1000000;
+const volatile uint32_t max_sites = ABI_SITES;
+
+/* Read by user space through the skeleton. */
+uint32_t nr_sites;
+uint32_t nr_threads;
+/* Highest slot in use + 1: what sched_switch has to look at. Set by user space. */
+uint32_t nr_slots;
+/*
+ * The tid that holds each QEMU's lock, or 0. Set after the acquire and cleared before the release,
+ * so that a thread found here does hold it. Together in one cache line for sched_switch.
+ */
+uint32_t owners[ABI_SLOTS];
+
+#define NONE (~0U)
+
+enum thread_does {
+	IDLE,
+	ASKED,
+	ASLEEP, /* in a condvar wait that gave the lock back and will retake it */
+	HOLDS,
+};
+
+/* One thread, between two points. */
+struct state {
+	uint32_t epoch;
+	uint32_t thread;
+	uint32_t does;
+	uint32_t nr_blocks;
+	uint64_t ask_ns;
+	uint64_t off_ns; /* since when off-CPU while holding; 0: on-CPU */
+	int32_t off_cause;
+	uint32_t off_runnable;
+	struct abi_hold cur;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct state);
+} states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_SLOTS);
+	__type(key, uint32_t);
+	__type(value, struct abi_slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_THREADS);
+	__type(key, uint32_t);
+	__type(value, struct abi_thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_SITES);
+	__type(key, uint32_t);
+	__type(value, struct abi_site);
+} sites SEC(".maps");
+
+struct site_key {
+	uint64_t file;
+	uint32_t line;
+	uint32_t thread;
+	uint32_t cond;
+	uint32_t pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ABI_SITES);
+	__type(key, struct site_key);
+	__type(value, uint32_t);
+} site_index SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * ABI_SITES);
+	__type(key, struct abi_blocked_key);
+	__type(value, struct abi_blocked);
+} blocked SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+#define lose(slot, what) __sync_fetch_and_add(&(slot)->lost[what], 1)
+
+/* Inline assembly because clang 14 drops a mask that it can prove needless and the verifier cannot.
+ */
+static __always_inline void set_owner(uint32_t slot, uint32_t tid)
+{
+	asm volatile("%0 &= %1" : "+r"(slot) : "i"(ABI_SLOTS - 1));
+	*(volatile uint32_t *)&owners[slot] = tid;
+}
+
+static __always_inline struct abi_slot *slot_at(uint64_t cookie)
+{
+	uint32_t index = ABI_COOKIE_SLOT(cookie), point = ABI_COOKIE_POINT(cookie);
+	struct abi_slot *slot = bpf_map_lookup_elem(&slots, &index);
+
+	/* Between the first probe's attaching and the last one's nothing counts: half a plan would
+	 * lie. */
+	if (!slot || slot->epoch != ABI_COOKIE_EPOCH(cookie))
+		return NULL;
+	asm volatile("%0 &= %1" : "+r"(point) : "i"(ABI_POINTS - 1));
+	/* Read first: a store each time would bounce the line between CPUs. */
+	if (!slot->hit[point])
+		slot->hit[point] = 1;
+	return slot;
+}
+
+/* A thread seen for the first time, or for the first time since this attach. */
+static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
+{
+	uint32_t index = __sync_fetch_and_add(&nr_threads, 1);
+	struct abi_thread *t = bpf_map_lookup_elem(&threads, &index);
+	uint64_t id = bpf_get_current_pid_tgid();
+
+	if (!t)
+		return NONE;
+	t->slot = slot;
+	t->tid = id;
+	t->tgid = id >> 32;
+	bpf_get_current_comm(t->comm, sizeof(t->comm));
+	t->epoch = epoch;
+	return index;
+}
+
+static __always_inline struct state *current_state(uint64_t cookie, struct abi_slot *slot)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct state *st =
+		bpf_task_storage_get(&states, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!st) {
+		lose(slot, ABI_LOST_STATE);
+		return NULL;
+	}
+	if (st->epoch != ABI_COOKIE_EPOCH(cookie)) {
+		st->epoch = ABI_COOKIE_EPOCH(cookie);
+		st->does = IDLE;
+		st->off_ns = 0;
+		st->thread = new_thread(st->epoch, ABI_COOKIE_SLOT(cookie));
+	}
+	if (st->thread == NONE) {
+		lose(slot, ABI_LOST_THREADS_FULL);
+		return NULL;
+	}
+	return st;
+}
+
+static __noinline uint32_t new_site(struct site_key *key)
+{
+	struct abi_thread *t;
+	struct abi_site *site;
+	uint32_t index;
+
+	/* Checked first, so that the counter stays near the limit however long the table is full.
+	 */
+	if (!key || nr_sites >= max_sites)
+		return NONE;
+	index = __sync_fetch_and_add(&nr_sites, 1);
+	site = bpf_map_lookup_elem(&sites, &index);
+	if (!site || bpf_map_update_elem(&site_index, key, &index, BPF_NOEXIST))
+		return NONE;
+	site->file = key->file;
+	site->line = key->line;
+	site->thread = key->thread;
+	site->cond = key->cond;
+	/* A thread may have been named since it was first seen. */
+	t = bpf_map_lookup_elem(&threads, &key->thread);
+	if (t)
+		bpf_get_current_comm(t->comm, sizeof(t->comm));
+	return index;
+}
+
+static __always_inline uint32_t find_site(struct state *st, uint64_t file, uint32_t line, bool cond)
+{
+	struct site_key key = {.file = file, .line = line, .thread = st->thread, .cond = cond};
+	uint32_t *index = bpf_map_lookup_elem(&site_index, &key);
+
+	return index ? *index : new_site(&key);
+}
+
+static __always_inline struct abi_phase phase_of(struct abi_slot *slot)
+{
+	struct abi_phase p = slot->base;
+
+	p.device = slot->device;
+	if (p.device)
+		p.kind = ABI_PHASE_DEVICE;
+	return p;
+}
+
+static __always_inline void hold_begins(struct state *st, struct abi_slot *slot, uint64_t cookie,
+					uint64_t now, uint64_t wait)
+{
+	struct abi_hold *h = &st->cur;
+	struct abi_site *site;
+
+	site = bpf_map_lookup_elem(&sites, &h->site);
+	if (!site) {
+		lose(slot, ABI_LOST_SITES_FULL);
+		return;
+	}
+	site->acquired++;
+	h->begin_ns = now;
+	h->wait_ns = wait;
+	h->runnable_ns = 0;
+	h->slot = ABI_COOKIE_SLOT(cookie);
+	h->thread = st->thread;
+	h->at_begin = phase_of(slot);
+	if (st->nr_blocks) {
+		__builtin_memset(h->blocked, 0, sizeof(h->blocked));
+		h->longest_ns = 0;
+		st->nr_blocks = 0;
+	}
+	st->off_ns = 0;
+	st->does = HOLDS;
+	if (wait != ABI_UNKNOWN) {
+		uint32_t b = abi_bucket(wait);
+
+		site->waits++;
+		site->wait_sum_ns += wait;
+		if (wait > site->wait_max_ns) {
+			site->wait_max_ns = wait;
+			site->wait_max_at_ns = now - wait;
+		}
+		asm volatile("" : "+r"(b));
+		if (b < ABI_BUCKETS)
+			site->wait[b]++;
+	}
+	slot->owner_since_ns = now;
+	slot->owner_site = h->site;
+	slot->owner_thread = st->thread;
+	set_owner(h->slot, bpf_get_current_pid_tgid());
+}
+
+/* Apart, because few holds block: adds the finished hold's blocking to its site, by cause. */
+static __noinline int account_blocks(struct abi_hold *h, struct abi_site *site)
+{
+	struct abi_blocked_key key = {};
+	int lost = 0;
+
+	if (!h || !site)
+		return 0;
+	key.site = h->site;
+	for (int i = 0; i < ABI_CAUSES; i++) {
+		struct abi_block *block = &h->blocked[i];
+		struct abi_blocked *sum, zero = {};
+
+		if (!block->count)
+			continue;
+		if (block->cause == ABI_CAUSE_FAULT)
+			site->fault_ns += block->ns;
+		else
+			site->blocked_ns += block->ns;
+		key.cause = block->cause;
+		sum = bpf_map_lookup_elem(&blocked, &key);
+		if (!sum) {
+			bpf_map_update_elem(&blocked, &key, &zero, BPF_NOEXIST);
+			sum = bpf_map_lookup_elem(&blocked, &key);
+		}
+		if (!sum) {
+			lost++;
+			continue;
+		}
+		sum->count += block->count;
+		sum->ns += block->ns;
+		if (block->ns > sum->max_ns)
+			sum->max_ns = block->ns;
+	}
+	return lost;
+}
+
+static __always_inline void hold_ends(struct state *st, struct abi_slot *slot, uint64_t now)
+{
+	struct abi_hold *h = &st->cur;
+	struct abi_event_hold *event;
+	struct abi_site *site;
+	uint32_t b;
+
+	set_owner(h->slot, 0);
+	st->does = IDLE;
+	site = bpf_map_lookup_elem(&sites, &h->site);
+	if (!site)
+		return;
+	h->hold_ns = now - h->begin_ns;
+	site->holds++;
+	site->hold_sum_ns += h->hold_ns;
+	site->runnable_ns += h->runnable_ns;
+	b = abi_bucket(h->hold_ns);
+	asm volatile("" : "+r"(b));
+	if (b < ABI_BUCKETS)
+		site->hold[b]++;
+	if (st->nr_blocks) {
+		int lost = account_blocks(h, site);
+
+		if (lost)
+			__sync_fetch_and_add(&slot->lost[ABI_LOST_BLOCKS], lost);
+	}
+	if (h->hold_ns > site->worst.hold_ns) {
+		h->at_end = phase_of(slot);
+		site->worst = *h;
+	}
+	if (h->hold_ns < threshold_ns && (h->wait_ns < threshold_ns || h->wait_ns == ABI_UNKNOWN))
+		return;
+	h->at_end = phase_of(slot);
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		lose(slot, ABI_LOST_RING_FULL);
+		return;
+	}
+	event->type = ABI_EVENT_HOLD;
+	event->epoch = st->epoch;
+	event->hold = *h;
+	/* Waking the reader would cost the holder; it looks by itself several times a second. */
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void acquired(struct state *st, struct abi_slot *slot, uint64_t cookie,
+				     uint64_t now)
+{
+	uint64_t wait = ABI_UNKNOWN;
+
+	if (st->does == ASKED) {
+		wait = now - st->ask_ns;
+	} else if (st->does != ASLEEP) {
+		lose(slot, ABI_LOST_NO_ASK);
+		st->cur.site = find_site(st, 0, 0, false);
+	}
+	hold_begins(st, slot, cookie, now, wait);
+}
+
+/* rdi = file, esi = line */
+SEC("uprobe")
+int on_ask(struct pt_regs *ctx)
+{
+	uint64_t cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st = slot ? current_state(cookie, slot) : NULL;
+
+	if (!st)
+		return 0;
+	if (st->does == HOLDS) {
+		lose(slot, ABI_LOST_NO_RELEASE);
+		set_owner(ABI_COOKIE_SLOT(cookie), 0);
+	}
+	st->cur.site = find_site(st, ctx->di, ctx->si, false);
+	st->does = ASKED;
+	st->ask_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("uprobe")
+int on_acquired(struct pt_regs *ctx)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st = slot ? current_state(cookie, slot) : NULL;
+
+	if (st)
+		acquired(st, slot, cookie, now);
+	return 0;
+}
+
+SEC("uprobe")
+int on_released(struct pt_regs *ctx)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st = slot ? current_state(cookie, slot) : NULL;
+
+	if (!st)
+		return 0;
+	if (st->does == HOLDS)
+		hold_ends(st, slot, now);
+	else
+		lose(slot, ABI_LOST_NO_ACQUIRE);
+	return 0;
+}
+
+/* dil: 1 has it, 0 is about to have given it back; condvar waits come through here too. */
+SEC("uprobe")
+int on_status(struct pt_regs *ctx)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st = slot ? current_state(cookie, slot) : NULL;
+
+	if (!st)
+		return 0;
+	if (ctx->di & 0xff)
+		acquired(st, slot, cookie, now);
+	else if (st->does == HOLDS)
+		hold_ends(st, slot, now);
+	else if (st->does != ASLEEP) /* 11.1 enters the condvar wait first and then says so */
+		lose(slot, ABI_LOST_NO_ACQUIRE);
+	return 0;
+}
+
+/* A condvar wait on the BQL gives it back until it returns; on any other mutex it is no concern. */
+static __always_inline int sleeps(struct pt_regs *ctx, uint64_t file, uint32_t line)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st;
+
+	if (!slot || ctx->si != slot->bql)
+		return 0;
+	st = current_state(cookie, slot);
+	if (!st)
+		return 0;
+	if (st->does == HOLDS)
+		hold_ends(st, slot, now);
+	st->cur.site = find_site(st, file, line, true);
+	st->does = ASLEEP;
+	return 0;
+}
+
+/* rsi = the mutex, rdx = file, ecx = line */
+SEC("uprobe")
+int on_cond_sleep(struct pt_regs *ctx)
+{
+	return sleeps(ctx, ctx->dx, ctx->cx);
+}
+
+/* rsi = the mutex, rcx = file, r8d = line */
+SEC("uprobe")
+int on_cond_timed_sleep(struct pt_regs *ctx)
+{
+	return sleeps(ctx, ctx->cx, ctx->r8);
+}
+
+SEC("uprobe")
+int on_cond_woke(struct pt_regs *ctx)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct abi_slot *slot = slot_at(cookie);
+	struct state *st;
+
+	if (!slot)
+		return 0;
+	st = bpf_task_storage_get(&states, task, NULL, 0);
+	if (st && st->epoch == ABI_COOKIE_EPOCH(cookie) && st->does == ASLEEP)
+		hold_begins(st, slot, cookie, now, ABI_UNKNOWN);
+	return 0;
+}
+
+/* Where the incoming migration is. Marks that change nothing leave no event. */
+SEC("uprobe")
+int on_mark(struct pt_regs *ctx)
+{
+	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+	struct abi_slot *slot = slot_at(cookie);
+	struct abi_event_phase *event;
+	struct abi_phase before;
+	uint32_t base;
+	uint64_t name;
+
+	if (!slot)
+		return 0;
+	before = phase_of(slot);
+	base = slot->base.kind;
+	switch (ABI_COOKIE_MARK(cookie)) {
+	case ABI_MARK_LOAD_BEGIN:
+		base = ABI_PHASE_SETUP;
+		slot->device = 0;
+		break;
+	case ABI_MARK_RAM:
+		/* Postcopy loads RAM while devices load, disks activate and after the start. */
+		if (base == ABI_PHASE_START)
+			base = ABI_PHASE_POSTCOPY;
+		else if (base <= ABI_PHASE_SETUP)
+			base = ABI_PHASE_RAM;
+		break;
+	case ABI_MARK_SECTION_BEGIN:
+		if (bpf_probe_read_user(&name, sizeof(name), (void *)ctx->si))
+			name = ABI_UNKNOWN;
+		slot->device = name;
+		break;
+	case ABI_MARK_SECTION_END:
+		slot->device = 0;
+		break;
+	case ABI_MARK_ACTIVATE:
+		if (base != ABI_PHASE_NONE)
+			base = ABI_PHASE_ACTIVATE;
+		break;
+	case ABI_MARK_START:
+		if (base != ABI_PHASE_NONE)
+			base = ABI_PHASE_START;
+		break;
+	case ABI_MARK_LOAD_END:
+		base = ABI_PHASE_NONE;
+		slot->device = 0;
+		break;
+	}
+	slot->base.kind = base;
+	if (before.device == slot->device && before.kind == phase_of(slot).kind)
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		lose(slot, ABI_LOST_RING_FULL);
+		return 0;
+	}
+	event->type = ABI_EVENT_PHASE;
+	event->epoch = ABI_COOKIE_EPOCH(cookie);
+	event->at_ns = now;
+	event->now = phase_of(slot);
+	event->slot = ABI_COOKIE_SLOT(cookie);
+	event->tid = bpf_get_current_pid_tgid();
+	event->name[0] = 0;
+	if (slot->device)
+		bpf_probe_read_user_str(event->name, sizeof(event->name), (void *)slot->device);
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+static __always_inline struct state *holder(struct task_struct *task)
+{
+	struct state *st = bpf_task_storage_get(&states, task, NULL, 0);
+
+	return st && st->does == HOLDS ? st : NULL;
+}
+
+static __always_inline void switched_out(struct task_struct *prev, bool preempted)
+{
+	struct state *st = holder(prev);
+	unsigned int sleep;
+	struct pt_regs *regs;
+	unsigned long nr;
+
+	if (!st)
+		return;
+	sleep = prev->__state;
+	st->off_runnable = preempted || !sleep;
+	if (!st->off_runnable) {
+		regs = (void *)bpf_task_pt_regs(prev);
+		/* -1 in orig_ax: the kernel was entered by an exception, not by a syscall. */
+		if (sleep & (TASK_STOPPED | TASK_TRACED))
+			st->off_cause = ABI_CAUSE_STOPPED;
+		else if (bpf_probe_read_kernel(&nr, sizeof(nr), &regs->orig_ax) || (long)nr < 0)
+			st->off_cause = ABI_CAUSE_FAULT;
+		else
+			st->off_cause = nr;
+	}
+	st->off_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline void switched_in(struct task_struct *next, uint32_t slot_index)
+{
+	struct state *st = holder(next);
+	struct abi_slot *slot;
+	struct abi_hold *h;
+	uint64_t ns;
+
+	if (!st || !st->off_ns)
+		return;
+	h = &st->cur;
+	ns = bpf_ktime_get_ns() - st->off_ns;
+	st->off_ns = 0;
+	if (st->off_runnable) {
+		h->runnable_ns += ns;
+		return;
+	}
+	st->nr_blocks++;
+	for (int i = 0; i < ABI_CAUSES; i++) {
+		struct abi_block *b = &h->blocked[i];
+
+		if (b->count && b->cause != st->off_cause && i < ABI_CAUSES - 1)
+			continue;
+		if (!b->count)
+			b->cause = st->off_cause;
+		else if (b->cause != st->off_cause)
+			b->cause = ABI_CAUSE_OTHERS;
+		b->count++;
+		b->ns += ns;
+		break;
+	}
+	if (ns > h->longest_ns) {
+		h->longest_ns = ns;
+		h->longest_cause = st->off_cause;
+		slot = bpf_map_lookup_elem(&slots, &slot_index);
+		if (slot)
+			h->at_longest = phase_of(slot);
+	}
+}
+
+/* Runs at every context switch of the machine: nothing but comparisons unless a holder is involved.
+ */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempted, struct task_struct *prev, struct task_struct *next)
+{
+	uint32_t out = prev->pid, in = next->pid;
+
+	for (uint32_t i = 0; i < ABI_SLOTS; i++) {
+		uint32_t owner;
+
+		if (i >= nr_slots)
+			break;
+		owner = *(volatile uint32_t *)&owners[i];
+		if (!owner)
+			continue;
+		if (owner == out)
+			switched_out(prev, preempted);
+		else if (owner == in)
+			switched_in(next, i);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	uint32_t tid = task->pid;
+
+	for (uint32_t i = 0; i < ABI_SLOTS; i++) {
+		struct abi_slot *slot;
+		uint32_t index = i;
+
+		if (i >= nr_slots)
+			break;
+		if (*(volatile uint32_t *)&owners[i] != tid)
+			continue;
+		owners[i] = 0;
+		slot = bpf_map_lookup_elem(&slots, &index);
+		if (slot)
+			lose(slot, ABI_LOST_EXIT_HOLDING);
+	}
+	return 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the tracer: what its files share. Not for users of tracer.h.
+ */
+#ifndef PROBES_PRIVATE_H
+#define PROBES_PRIVATE_H
+
+#include <bpf/libbpf.h>
+#include <bpf/bpf.h>
+
+#include "probes/tracer.h"
+#pragma GCC diagnostic push
+/* bpftool's generated header declares functions that not every user calls. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include "probes/bql.skel.h"
+#pragma GCC diagnostic pop
+
+struct device_name {
+	uint64_t address;
+	char name[ABI_NAME];
+};
+
+/* One QEMU. Its index in tracer.targets is its slot in the kernel and its number outside. */
+struct target {
+	uint32_t epoch; /* 0: never used; kept after detaching so that its records can be read */
+	bool attached;
+	pid_t pid;
+	struct seam_map *map; /* NULL for the calibration */
+	uint64_t bias;
+	int mem_fd; /* /proc/PID/mem, -1 when none */
+	size_t nr_points;
+	struct tracer_point points[ABI_POINTS];
+	struct bpf_link *links[ABI_POINTS];
+	struct device_name *devices;
+	size_t nr_devices;
+};
+
+struct tracer {
+	struct tracer_opts opts;
+	struct tracer_cost cost;
+	struct bql_bpf *skel;
+	struct ring_buffer *ring;
+	struct target targets[ABI_SLOTS];
+	uint32_t next_epoch;
+
+	/* The kernel's tables, mapped. */
+	struct abi_slot *slots; /* writable: user space sets the BQL's address and arms the slot */
+	const struct abi_thread *threads;
+	const struct abi_site *sites;
+	uint32_t max_sites;
+
+	char **files;		 /* by site: names learnt so far, each allocated once per address */
+	uint32_t nr_files_known; /* all sites below have their name or never will */
+};
+
+void tracer_fail(struct tracer_error *err, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* attach.c */
+
+/* A free slot, not yet armed: its points pass unrecorded. -EBUSY: none. */
+int slot_take(struct tracer *tracer, pid_t pid);
+/* From here on the slot's points count. */
+void slot_arm(struct tracer *tracer, int slot, uint64_t bql);
+/* Remove every attachment and stop recording; the records stay. */
+void slot_release(struct tracer *tracer, int slot);
+/* Put one probe of the slot at an offset of a file. A negative errno on failure. */
+int slot_attach(struct tracer *tracer, int slot, struct bpf_program *prog, const char *path,
+		uint64_t offset, enum abi_mark mark);
+/* Every point that the map has for this process, compared with its memory first. */
+int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
+
+/* calibrate.c: fills tracer->cost. Failing leaves it unmeasured. */
+void calibrate(struct tracer *tracer);
+
+/* process.c */
+
+/* Read exactly size bytes at an address of a process. */
+bool process_read(int mem_fd, uint64_t address, void *buf, size_t size);
+/* A NUL-terminated printable string of at most size - 1 characters, faulting it in if need be. */
+bool process_read_string(int mem_fd, uint64_t address, char *buf, size_t size);
+/* The debugger of a process, 0: none. */
+pid_t process_debugger(pid_t pid);
+
+#endif

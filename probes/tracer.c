@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The tracer's life: load the programs, take QEMUs on and let them go, pass events on, give access
+ * to the tables that the kernel fills.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "probes/private.h"
+
+#define KERNEL_BTF "/sys/kernel/btf/vmlinux"
+
+/* libbpf's last complaint, for the sentence when loading fails. */
+static char libbpf_said[160];
+
+void tracer_fail(struct tracer_error *err, const char *format, ...)
+{
+	va_list args;
+
+	if (!err)
+		return;
+	va_start(args, format);
+	vsnprintf(err->text, sizeof(err->text), format, args);
+	va_end(args);
+}
+
+static int listen_to_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	if (getenv("BQLSTAT_DEBUG"))
+		return vfprintf(stderr, format, args);
+	if (level == LIBBPF_WARN) {
+		vsnprintf(libbpf_said, sizeof(libbpf_said), format, args);
+		libbpf_said[strcspn(libbpf_said, "\n")] = 0;
+	}
+	return 0;
+}
+
+static size_t table_bytes(struct bpf_map *map)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	size_t value = (bpf_map__value_size(map) + 7) & ~7UL;
+
+	return (value * bpf_map__max_entries(map) + page - 1) & ~(page - 1);
+}
+
+static void *map_table(struct bpf_map *map, int protection)
+{
+	void *at = mmap(NULL, table_bytes(map), protection, MAP_SHARED, bpf_map__fd(map), 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static void unmap_table(struct bpf_map *map, const void *at)
+{
+	if (at)
+		munmap((void *)at, table_bytes(map));
+}
+
+static struct target *target_of_event(struct tracer *t, uint32_t slot, uint32_t epoch)
+{
+	struct target *target = slot < ABI_SLOTS ? &t->targets[slot] : NULL;
+
+	return target && target->epoch == epoch && target->map ? target : NULL;
+}
+
+static const char *device_name(struct target *target, uint64_t address, const char *said)
+{
+	struct device_name *d;
+	const char *in_file;
+
+	if (!address)
+		return "";
+	for (size_t i = 0; i < target->nr_devices; i++)
+		if (target->devices[i].address == address)
+			return target->devices[i].name;
+	d = realloc(target->devices, (target->nr_devices + 1) * sizeof(*d));
+	if (!d)
+		return "?";
+	target->devices = d;
+	d += target->nr_devices++;
+	d->address = address;
+	if (said && *said) {
+		snprintf(d->name, sizeof(d->name), "%s", said);
+	} else if (!process_read_string(target->mem_fd, address, d->name, sizeof(d->name))) {
+		in_file = seam_map_string(target->map, address - target->bias);
+		snprintf(d->name, sizeof(d->name), "%s", in_file ? in_file : "?");
+	}
+	return d->name;
+}
+
+static int on_event(void *opaque, void *data, size_t size)
+{
+	struct tracer *t = opaque;
+	const uint32_t *type = data;
+
+	if (*type == ABI_EVENT_HOLD && size >= sizeof(struct abi_event_hold)) {
+		const struct abi_event_hold *e = data;
+
+		if (target_of_event(t, e->hold.slot, e->epoch) && t->opts.sink.hold)
+			t->opts.sink.hold(t->opts.sink.opaque, e->hold.slot, &e->hold);
+	} else if (*type == ABI_EVENT_PHASE && size >= sizeof(struct abi_event_phase)) {
+		const struct abi_event_phase *e = data;
+		struct target *target = target_of_event(t, e->slot, e->epoch);
+
+		if (target && t->opts.sink.phase)
+			t->opts.sink.phase(t->opts.sink.opaque, e->slot, e,
+					   device_name(target, e->now.device, e->name));
+	}
+	return 0;
+}
+
+static int load_failed(int ret, struct tracer_error *err)
+{
+	if (access(KERNEL_BTF, R_OK))
+		tracer_fail(err,
+			    "this kernel has no BTF (%s): bqlstat needs Linux 5.15 or newer built "
+			    "with CONFIG_DEBUG_INFO_BTF",
+			    KERNEL_BTF);
+	else if (ret == -EPERM || ret == -EACCES)
+		tracer_fail(err,
+			    "cannot load the kernel programs: run as root or grant CAP_BPF and "
+			    "CAP_PERFMON");
+	else
+		tracer_fail(err, "cannot load the kernel programs: %s (%s)", strerror(-ret),
+			    *libbpf_said ? libbpf_said : "BQLSTAT_DEBUG=1 tells more");
+	return ret;
+}
+
+int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tracer_error *err)
+{
+	struct tracer *t = calloc(1, sizeof(*t));
+	struct bql_bpf *skel = NULL;
+	int ret = -ENOMEM;
+
+	*tracer = NULL;
+	if (!t)
+		goto cleanup;
+	t->opts = *opts;
+	t->max_sites = opts->max_sites ? opts->max_sites : ABI_SITES;
+	t->files = calloc(t->max_sites, sizeof(*t->files));
+	if (!t->files)
+		goto cleanup;
+	libbpf_set_print(listen_to_libbpf);
+	*libbpf_said = 0;
+	skel = t->skel = bql_bpf__open();
+	if (!skel) {
+		ret = load_failed(-errno, err);
+		goto cleanup;
+	}
+	skel->rodata->threshold_ns = opts->threshold_ns;
+	skel->rodata->max_sites = t->max_sites;
+	bpf_map__set_max_entries(skel->maps.sites, t->max_sites);
+	bpf_map__set_max_entries(skel->maps.site_index, t->max_sites);
+	bpf_map__set_max_entries(skel->maps.blocked, 2 * t->max_sites);
+	if (opts->ring_bytes)
+		bpf_map__set_max_entries(skel->maps.events, opts->ring_bytes);
+	ret = bql_bpf__load(skel);
+	if (ret) {
+		load_failed(ret, err);
+		goto cleanup;
+	}
+	t->slots = map_table(skel->maps.slots, PROT_READ | PROT_WRITE);
+	t->threads = map_table(skel->maps.threads, PROT_READ);
+	t->sites = map_table(skel->maps.sites, PROT_READ);
+	t->ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, t, NULL);
+	skel->links.on_switch = bpf_program__attach(skel->progs.on_switch);
+	skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
+	if (!t->slots || !t->threads || !t->sites || !t->ring || !skel->links.on_switch ||
+	    !skel->links.on_exit) {
+		ret = load_failed(-errno, err);
+		goto cleanup;
+	}
+	if (opts->calibrate)
+		calibrate(t);
+	*tracer = t;
+	return 0;
+
+cleanup:
+	if (ret == -ENOMEM)
+		tracer_fail(err, "out of memory");
+	tracer_free(t);
+	return ret;
+}
+
+void tracer_free(struct tracer *t)
+{
+	if (!t)
+		return;
+	for (int slot = 0; slot < ABI_SLOTS; slot++) {
+		if (t->targets[slot].attached)
+			slot_release(t, slot);
+		seam_map_free(t->targets[slot].map);
+		free(t->targets[slot].devices);
+	}
+	/* Sites of one source file share its name: each is freed at its first use. */
+	for (uint32_t i = 0; t->files && i < t->max_sites; i++) {
+		char *file = t->files[i];
+
+		for (uint32_t j = i; file && j < t->max_sites; j++)
+			if (t->files[j] == file)
+				t->files[j] = NULL;
+		free(file);
+	}
+	free(t->files);
+	ring_buffer__free(t->ring);
+	if (t->skel) {
+		unmap_table(t->skel->maps.slots, t->slots);
+		unmap_table(t->skel->maps.threads, t->threads);
+		unmap_table(t->skel->maps.sites, t->sites);
+		bql_bpf__destroy(t->skel);
+	}
+	free(t);
+}
+
+int tracer_add(struct tracer *t, pid_t pid, struct tracer_error *err)
+{
+	struct seam_error seam_err = {};
+	struct seam_map *map = NULL;
+	struct target *target;
+	char path[64];
+	uint64_t bias;
+	int ret, slot;
+
+	for (slot = 0; slot < ABI_SLOTS; slot++) {
+		if (t->targets[slot].attached && t->targets[slot].pid == pid) {
+			tracer_fail(err, "process %d is being traced already", pid);
+			return -EBUSY;
+		}
+	}
+	ret = seam_map_open_pid(pid, &map, &bias, &seam_err);
+	if (ret) {
+		tracer_fail(err, "%s", seam_err.text);
+		return ret;
+	}
+	slot = slot_take(t, pid);
+	if (slot < 0) {
+		tracer_fail(err, "more than %d QEMUs at once: record fewer", ABI_SLOTS);
+		seam_map_free(map);
+		return slot;
+	}
+	target = &t->targets[slot];
+	target->map = map;
+	target->bias = bias;
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	target->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (target->mem_fd < 0) {
+		ret = -errno;
+		tracer_fail(err,
+			    "cannot read the memory of process %d: run as root, or as its user "
+			    "with CAP_SYS_PTRACE",
+			    pid);
+		slot_release(t, slot);
+		return ret;
+	}
+	ret = attach_plan(t, slot, err);
+	if (ret) {
+		slot_release(t, slot);
+		return ret;
+	}
+	slot_arm(t, slot, target->bias + seam_map_bql(map));
+	return slot;
+}
+
+void tracer_remove(struct tracer *t, int slot)
+{
+	if (slot < 0 || slot >= ABI_SLOTS || !t->targets[slot].attached)
+		return;
+	tracer_poll(t);
+	slot_release(t, slot);
+}
+
+/* Whose name is it: a site of this target in this very attach, or NULL. */
+static struct target *target_of_site(struct tracer *t, const struct abi_site *site)
+{
+	const struct abi_thread *thread = &t->threads[site->thread];
+
+	return target_of_event(t, thread->slot, thread->epoch);
+}
+
+static char *read_file_name(struct target *target, uint64_t address)
+{
+	char name[256];
+	const char *in_file;
+
+	/* The process first: a site may lie in a library that was loaded into it. */
+	if (target->mem_fd >= 0 && process_read_string(target->mem_fd, address, name, sizeof(name)))
+		return strdup(name);
+	in_file = seam_map_string(target->map, address - target->bias);
+	return in_file && *in_file ? strdup(in_file) : NULL;
+}
+
+static void learn_file(struct tracer *t, uint32_t index)
+{
+	const struct abi_site *site = &t->sites[index];
+	struct target *target = target_of_site(t, site);
+
+	if (t->files[index] || !site->file || !target)
+		return;
+	for (uint32_t i = 0; i < index; i++) {
+		if (t->files[i] && t->sites[i].file == site->file &&
+		    target_of_site(t, &t->sites[i]) == target) {
+			t->files[index] = t->files[i];
+			return;
+		}
+	}
+	t->files[index] = read_file_name(target, site->file);
+}
+
+static uint32_t sites_used(const struct tracer *t)
+{
+	uint32_t used = __atomic_load_n(&t->skel->bss->nr_sites, __ATOMIC_ACQUIRE);
+
+	return used < t->max_sites ? used : t->max_sites;
+}
+
+int tracer_poll(struct tracer *t)
+{
+	int ret = ring_buffer__consume(t->ring);
+	uint32_t used = sites_used(t);
+
+	for (uint32_t i = t->nr_files_known; i < used; i++)
+		learn_file(t, i);
+	while (t->nr_files_known < used && t->files[t->nr_files_known])
+		t->nr_files_known++;
+	return ret < 0 ? ret : 0;
+}
+
+const struct tracer_cost *tracer_cost(const struct tracer *t)
+{
+	return &t->cost;
+}
+
+const struct seam_map *tracer_map(const struct tracer *t, int slot)
+{
+	return t->targets[slot].map;
+}
+
+pid_t tracer_pid(const struct tracer *t, int slot)
+{
+	return t->targets[slot].pid;
+}
+
+size_t tracer_points(struct tracer *t, int slot, const struct tracer_point **points)
+{
+	struct target *target = &t->targets[slot];
+
+	for (size_t i = 0; i < target->nr_points; i++)
+		target->points[i].hit = t->slots[slot].hit[i];
+	*points = target->points;
+	return target->nr_points;
+}
+
+void tracer_lost(const struct tracer *t, int slot, uint64_t lost[ABI_LOST_KINDS])
+{
+	memcpy(lost, t->slots[slot].lost, sizeof(t->slots[slot].lost));
+}
+
+bool tracer_owner(const struct tracer *t, int slot, struct tracer_owner *owner)
+{
+	const struct abi_slot *s = &t->slots[slot];
+	uint32_t tid = __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE);
+
+	if (!tid)
+		return false;
+	owner->since_ns = s->owner_since_ns;
+	owner->site = tracer_site(t, s->owner_site);
+	owner->thread = tracer_thread(t, s->owner_thread);
+	/* Read while it changed hands: say nobody rather than something mixed. */
+	return owner->site && owner->thread && owner->thread->tid == tid &&
+	       __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE) == tid;
+}
+
+void tracer_phase(const struct tracer *t, int slot, struct abi_phase *phase)
+{
+	*phase = t->slots[slot].base;
+	phase->device = t->slots[slot].device;
+	if (phase->device)
+		phase->kind = ABI_PHASE_DEVICE;
+}
+
+void tracer_snapshot(struct tracer *t, int slot, tracer_site_fn fn, void *opaque)
+{
+	uint32_t used = sites_used(t);
+
+	for (uint32_t i = 0; i < used; i++) {
+		const struct abi_site *site = &t->sites[i];
+
+		if (!site->acquired || target_of_site(t, site) != &t->targets[slot])
+			continue;
+		learn_file(t, i);
+		fn(opaque, site, t->files[i] ? t->files[i] : "", &t->threads[site->thread]);
+	}
+}
+
+void tracer_blocked(struct tracer *t, int slot, tracer_blocked_fn fn, void *opaque)
+{
+	int fd = bpf_map__fd(t->skel->maps.blocked);
+	struct abi_blocked_key key, *previous = NULL;
+	struct abi_blocked sum;
+
+	while (!bpf_map_get_next_key(fd, previous, &key)) {
+		const struct abi_site *site = tracer_site(t, key.site);
+
+		previous = &key;
+		if (site && target_of_site(t, site) == &t->targets[slot] &&
+		    !bpf_map_lookup_elem(fd, &key, &sum))
+			fn(opaque, site, key.cause, &sum);
+	}
+}
+
+const struct abi_site *tracer_site(const struct tracer *t, uint32_t site)
+{
+	return site < t->max_sites ? &t->sites[site] : NULL;
+}
+
+const char *tracer_site_file(struct tracer *t, uint32_t site)
+{
+	if (site >= t->max_sites)
+		return "";
+	learn_file(t, site);
+	return t->files[site] ? t->files[site] : "";
+}
+
+const struct abi_thread *tracer_thread(const struct tracer *t, uint32_t thread)
+{
+	return thread < ABI_THREADS ? &t->threads[thread] : NULL;
+}
+
+const char *tracer_device(struct tracer *t, int slot, const struct abi_phase *phase)
+{
+	return device_name(&t->targets[slot], phase->device, NULL);
+}
