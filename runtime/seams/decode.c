@@ -155,8 +155,12 @@ static bool walk_add(struct walk *walk, uint64_t vaddr)
 		if (vaddr >= walk->ranges[i].start && vaddr < walk->ranges[i].end)
 			return true;
 	}
-	if (walk->n_ranges == WALK_RANGES || !image_function(walk->image, vaddr, &range))
+	if (!image_function(walk->image, vaddr, &range))
 		return false;
+	if (walk->n_ranges == WALK_RANGES) {
+		walk->broken = true;
+		return false;
+	}
 	walk->ranges[walk->n_ranges++] = range;
 	return true;
 }
@@ -240,6 +244,15 @@ static const char *may_move(const struct insn *insn, bool *last)
 	return "it cannot be decoded";
 }
 
+/* x(%rip), as the encoding says it: operands are not decoded here. */
+static bool refers_to(const struct insn *insn, uint64_t from, uint64_t to)
+{
+	uint64_t address = insn->vaddr + insn->length + insn->z.raw.disp.value;
+
+	return (insn->z.attributes & ZYDIS_ATTRIB_HAS_MODRM) && insn->z.raw.modrm.mod == 0 &&
+	       insn->z.raw.modrm.rm == 5 && address >= from && address < to;
+}
+
 static uint32_t take_bytes(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t need,
 			   const char **refusal)
 {
@@ -261,6 +274,8 @@ static uint32_t take_bytes(const uint8_t *code, size_t size, uint64_t vaddr, uin
 			return 0;
 		}
 		*refusal = may_move(&insn, &last);
+		if (!*refusal && refers_to(&insn, vaddr, vaddr + need))
+			*refusal = "it refers to its own first bytes";
 		if (*refusal)
 			return 0;
 		extent += insn.length;

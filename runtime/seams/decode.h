@@ -47,7 +47,8 @@ void insn_text(const struct insn *insn, char *text, size_t size);
 
 /*
  * All instructions of the function at `start`, in file order, then those of the fragments it jumps
- * into (gcc puts cold paths elsewhere). `broken` is set when some bytes did not decode.
+ * into (gcc puts cold paths elsewhere). `broken` is set when some bytes did not decode, or there
+ * are more fragments than fit.
  */
 struct walk {
 	const struct image *image;
@@ -62,9 +63,7 @@ struct walk {
 bool walk_begin(struct walk *walk, const struct image *image, uint64_t start, bool full);
 bool walk_next(struct walk *walk, struct insn *insn);
 
-/*
- * The extent rule with the whole function in view, cold part included; `size` as the unwind table
- * says.
+/* seam_extent() with the whole function in view, as the unwind table bounds it, cold part included.
  */
 uint32_t function_extent(const struct image *image, uint64_t vaddr, uint32_t need,
 			 const char **refusal);

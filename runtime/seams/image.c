@@ -312,7 +312,8 @@ static void find_unwind_table(struct image *image, uint64_t vaddr)
 
 static const Elf64_Rela *find_rela(const struct image *image, uint64_t vaddr, Elf64_Rela *rela)
 {
-	for (unsigned int t = 0; t < image->n_rela; t++) {
+	/* .rela.plt comes last and is short: most questions end there. */
+	for (unsigned int t = image->n_rela; t-- > 0;) {
 		for (uint64_t at = 0; slice_read(image->rela[t], at, rela, sizeof(*rela));
 		     at += sizeof(*rela)) {
 			if (rela->r_offset == vaddr)

@@ -37,6 +37,7 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_CPU_SYNC_POST_INIT] = {"CPU_SYNC_POST_INIT", true, {"cpu_synchronize_all_post_init"}},
 	[SEAM_BDRV_ACTIVATE_ALL] = {"BDRV_ACTIVATE_ALL", true, {"bdrv_activate_all"}},
 	[SEAM_VM_PREPARE_START] = {"VM_PREPARE_START", true, {"vm_prepare_start"}},
+	[SEAM_VM_START] = {"VM_START", true, {"vm_start"}},
 	[SEAM_MULTIFD_RECV_SYNC] = {"MULTIFD_RECV_SYNC", true, {"multifd_recv_sync_main"}},
 	[SEAM_MIGRATE_SET_STATE] = {"MIGRATE_SET_STATE", true, {"migrate_set_state"}},
 	[SEAM_INCOMING_DESTROY] = {"INCOMING_DESTROY", true, {"migration_incoming_state_destroy"}},

@@ -274,7 +274,10 @@ void points_place(struct seam_map *map)
 	place_sections(map);
 	place_ram(map);
 	place_entry(map, SEAM_ACTIVATE, SEAM_BDRV_ACTIVATE_ALL, NULL);
-	place_entry(map, SEAM_START, SEAM_VM_PREPARE_START, NULL);
+	/* vm_prepare_start() may be inlined into vm_start(), which other files call. */
+	place_entry(map, SEAM_START,
+		    map->functions[SEAM_VM_START].name ? SEAM_VM_START : SEAM_VM_PREPARE_START,
+		    NULL);
 	place_entry(map, SEAM_LOAD_END, SEAM_INCOMING_DESTROY, NULL);
 
 	/* One lost place of several is a gap worth its sentence; a kind that has all needs none. */

@@ -13,12 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_BINARIES 256
-
-/* One executable mapping of a file, as a line of /proc/PID/maps says it. */
+/* One mapping of a file, as a line of /proc/PID/maps says it. */
 struct mapping {
 	uint64_t start, end, offset, inode;
 	unsigned int major, minor;
+	bool exec;
 	char path[512];
 };
 
@@ -29,8 +28,9 @@ static bool parse_mapping(const char *line, struct mapping *m)
 
 	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &m->start,
 		   &m->end, perms, &m->offset, &m->major, &m->minor, &m->inode, &at) < 7 ||
-	    !at || perms[2] != 'x' || !m->inode)
+	    !at || !m->inode)
 		return false;
+	m->exec = perms[2] == 'x';
 	snprintf(m->path, sizeof(m->path), "%.*s", (int)strcspn(line + at, "\n"), line + at);
 	return true;
 }
@@ -40,7 +40,7 @@ static bool same_file(const struct mapping *a, const struct mapping *b)
 	return a->inode == b->inode && a->major == b->major && a->minor == b->minor;
 }
 
-/* Executable mappings, in order of address. */
+/* Mappings of files, in order of address. */
 static int read_mappings(pid_t pid, struct mapping **mappings, size_t *count,
 			 struct seam_error *err)
 {
@@ -55,8 +55,13 @@ static int read_mappings(pid_t pid, struct mapping **mappings, size_t *count,
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	file = fopen(path, "re");
 	if (!file) {
-		ret = errno == ENOENT ? -ESRCH : -errno;
-		return seam_fail(err, ret, "cannot read %s: %s", path, strerror(-ret));
+		if (errno == ENOENT)
+			return seam_fail(err, -ESRCH, "there is no process %d", pid);
+		ret = -errno;
+		return seam_fail(err, ret,
+				 "cannot look into process %d (%s): run as root or as "
+				 "its user",
+				 pid, strerror(-ret));
 	}
 	while (getline(&line, &length, file) > 0) {
 		if (!parse_mapping(line, &m))
@@ -82,7 +87,7 @@ static bool is_mapped_file(const char *path, const struct mapping *m)
 	return !stat(path, &st) && st.st_ino == m->inode;
 }
 
-static bool find_bias(const struct seam_map *map, const struct mapping *m, uint64_t *bias)
+static bool mapping_bias(const struct seam_map *map, const struct mapping *m, uint64_t *bias)
 {
 	for (unsigned int i = 0; i < map->image.n_segments; i++) {
 		const struct image_segment *s = &map->image.segments[i];
@@ -99,29 +104,52 @@ static bool find_bias(const struct seam_map *map, const struct mapping *m, uint6
 /*
  * Open the mapped file, by the name that is surest: /proc/PID/map_files is the very inode, but
  * wants a capability; the path in the process's own root may have been replaced, so it is checked.
+ * `door` is the file's first mapping: those of code are split, and so renamed, when a detour goes
+ * in.
  */
-static int open_mapped(pid_t pid, const struct mapping *m, struct seam_map **map,
+static int open_mapped(pid_t pid, const struct mapping *door, struct seam_map **map,
 		       struct seam_error *err)
 {
 	char path[640];
 	int ret;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start,
-		 m->end);
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, door->start,
+		 door->end);
 	ret = seam_map_open(path, map, err);
 	if (ret != -EPERM && ret != -EACCES && ret != -ENOENT)
 		return ret;
-	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, m->path);
-	if (!is_mapped_file(path, m))
+	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, door->path);
+	if (!is_mapped_file(path, door))
 		return seam_fail(err, -ENOENT, "%s is no longer the file that process %d runs",
-				 m->path, pid);
+				 door->path, pid);
 	return seam_map_open(path, map, err);
 }
 
-static bool tried_before(const struct mapping *mappings, size_t i)
+/* The load bias, from whichever executable mapping of `file` holds its code. */
+static bool find_load_bias(const struct seam_map *map, const struct mapping *mappings, size_t count,
+			   const struct mapping *file, uint64_t *bias)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (mappings[i].exec && same_file(&mappings[i], file) &&
+		    mapping_bias(map, &mappings[i], bias))
+			return true;
+	}
+	return false;
+}
+
+static bool first_of_file(const struct mapping *mappings, size_t i)
 {
 	for (size_t j = 0; j < i; j++) {
 		if (same_file(&mappings[j], &mappings[i]))
+			return false;
+	}
+	return true;
+}
+
+static bool has_code(const struct mapping *mappings, size_t count, const struct mapping *file)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (mappings[i].exec && same_file(&mappings[i], file))
 			return true;
 	}
 	return false;
@@ -131,15 +159,19 @@ static bool tried_before(const struct mapping *mappings, size_t i)
 static int open_executable(pid_t pid, const struct mapping *mappings, size_t count,
 			   struct seam_map **map, uint64_t *bias, struct seam_error *err)
 {
-	char path[64];
+	char path[64], name[512];
+	ssize_t length;
 	int ret;
 
 	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
 	ret = seam_map_open(path, map, err);
 	if (ret)
 		return ret;
+	length = readlink(path, name, sizeof(name) - 1);
+	name[length > 0 ? length : 0] = '\0';
 	for (size_t i = 0; i < count; i++) {
-		if (is_mapped_file(path, &mappings[i]) && find_bias(*map, &mappings[i], bias))
+		if (mappings[i].exec && !strcmp(mappings[i].path, name) &&
+		    is_mapped_file(path, &mappings[i]) && mapping_bias(*map, &mappings[i], bias))
 			return 0;
 	}
 	seam_map_free(*map);
@@ -153,7 +185,7 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 	struct seam_error ignored;
 	uint64_t found = 0;
 	size_t count = 0;
-	int ret, first;
+	int ret;
 
 	*map = NULL;
 	if (pid <= 0)
@@ -162,27 +194,25 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 	if (ret)
 		goto cleanup;
 	if (!count) {
+		/* Neither has memory of its own: the file is there, and empty. */
 		ret = seam_fail(err, -ESRCH, "process %d has exited, or is a kernel thread", pid);
 		goto cleanup;
 	}
-	ret = first = open_executable(pid, mappings, count, map, &found, err);
-	for (size_t i = 0; ret == -ENOTSUP && i < count && i < MAX_BINARIES; i++) {
-		if (tried_before(mappings, i))
+	ret = open_executable(pid, mappings, count, map, &found, err);
+	for (size_t i = 0; ret == -ENOTSUP && i < count; i++) {
+		if (!first_of_file(mappings, i) || !has_code(mappings, count, &mappings[i]) ||
+		    open_mapped(pid, &mappings[i], map, &ignored))
 			continue;
-		if (!open_mapped(pid, &mappings[i], map, &ignored)) {
-			if (find_bias(*map, &mappings[i], &found))
-				ret = 0;
-			else
-				seam_map_free(*map);
+		if (find_load_bias(*map, mappings, count, &mappings[i], &found)) {
+			ret = 0;
+		} else {
+			seam_map_free(*map);
+			*map = NULL;
 		}
 	}
-	if (ret) {
-		*map = NULL;
-		if (first == -ENOTSUP)
-			seam_fail(err, ret,
-				  "process %d runs no QEMU system emulator with exported symbols",
-				  pid);
-	}
+	if (ret == -ENOTSUP)
+		seam_fail(err, ret, "process %d runs no QEMU system emulator with exported symbols",
+			  pid);
 	if (!ret && bias)
 		*bias = found;
 cleanup:

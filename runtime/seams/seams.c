@@ -28,30 +28,27 @@ static const char *const kind_names[SEAM_POINT_KINDS] = {
 
 static void find_version(struct seam_map *map)
 {
-	/* The first line of --version, one literal in every release (softmmu/vl.c, system/vl.c). */
+	/* The first words of --version, one literal in every release (softmmu/vl.c, system/vl.c).
+	 */
 	static const char banner[] = "QEMU emulator version ";
 
 	strcpy(map->version, "unknown");
 	for (unsigned int i = 0; i < map->image.n_segments; i++) {
 		const struct image_segment *s = &map->image.segments[i];
 		struct image_slice data = image_at(&map->image, s->vaddr);
-		const char *text;
-		size_t length;
+		const char *text, *end = (const char *)data.bytes + data.size;
+		size_t n = 0;
 
 		if (s->write || !data.bytes)
 			continue;
 		text = memmem(data.bytes, data.size, banner, sizeof(banner) - 1);
 		if (!text)
 			continue;
-		text += sizeof(banner) - 1;
-		length = strnlen(text, (const char *)data.bytes + data.size - text);
-		length = strcspn(text, length < data.size ? "\n" : "") < length
-				 ? strcspn(text, "\n")
-				 : length;
-		if (length && length < sizeof(map->version)) {
-			memcpy(map->version, text, length);
-			map->version[length] = '\0';
+		for (text += sizeof(banner) - 1; text < end && *text >= ' '; text++) {
+			if (n < sizeof(map->version) - 1)
+				map->version[n++] = *text;
 		}
+		map->version[n] = '\0';
 		return;
 	}
 }

@@ -52,6 +52,7 @@ enum seam_id {
 	SEAM_CPU_SYNC_POST_INIT,
 	SEAM_BDRV_ACTIVATE_ALL,
 	SEAM_VM_PREPARE_START,	/* int (bool step_pending [, ...]) */
+	SEAM_VM_START,		/* calls it, then lets the vCPUs run */
 	SEAM_MULTIFD_RECV_SYNC, /* waits for every multifd channel */
 	SEAM_MIGRATE_SET_STATE, /* (int *state, int old, int new) */
 	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
@@ -87,13 +88,26 @@ struct seam_function {
 	 * A detour takes `extent` bytes: whole instructions, at least 5, none of them a jump target from
 	 * inside the function. 0: no detour is safe, `refusal` says why. `code` are the extent's bytes
 	 * as they stand in the file; memory must equal them before a detour goes in.
+	 *
+	 * The extent lies inside the function (padding behind it does not count). Only its last
+	 * instruction may call, branch or return, and then only in a form that can be moved: call
+	 * rel32, jmp, jcc, ret; never an indirect call, loop, jrcxz, a trap or a prefixed branch.
+	 * x(%rip) operands are fine, other than of the extent itself. The function may jump to its
+	 * very first byte: under a detour that is one more call of the replacement.
 	 */
 	uint32_t extent;
 	const uint8_t *code;
 	const char *refusal;
 };
 
-/* Where a probe may stand. Several points of one kind are all needed (every call site). */
+/*
+ * Where a probe may stand. Several points of one kind are all needed (every call site).
+ *
+ * Each is passed once per event, but both ENDs stand where the loader of any one section returns to
+ * the stream's reader: where its last act is a tail call (7.2, 10.0) there is no nearer place. So a
+ * SECTION_END or RAM_END without its BEGIN is normal (another kind of section has ended) and to be
+ * ignored, and the same address may carry both kinds. Sections do not nest.
+ */
 enum seam_point_kind {
 	SEAM_ASK,	    /* about to take the BQL; rdi = file, esi = line */
 	SEAM_ACQUIRED,	    /* has it */
@@ -156,7 +170,10 @@ const char *seam_id_name(enum seam_id id);
 
 const struct seam_point *seam_map_points(const struct seam_map *map, size_t *count);
 const char *seam_point_kind_name(enum seam_point_kind kind);
-/* Why a kind has no point in this build; NULL when it has one or needs none. */
+/*
+ * Why a kind has no point in this build, or not all it should have; NULL when nothing is missing.
+ * "replaced by STATUS" for the kinds that a build with STATUS points does without.
+ */
 const char *seam_map_missing(const struct seam_map *map, enum seam_point_kind kind);
 
 uint64_t seam_map_bql(const struct seam_map *map); /* vaddr of the BQL's QemuMutex; never 0 */
