@@ -174,6 +174,22 @@ bool walk_begin(struct walk *walk, const struct image *image, uint64_t start, bo
 	return true;
 }
 
+/* A linker's stub: [endbr64] [bnd] jmp *slot(%rip). One unwind entry covers a whole table of them.
+ */
+static bool is_stub(const struct image *image, uint64_t vaddr)
+{
+	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+	struct image_slice code = image_at(image, vaddr);
+	size_t at = 0;
+
+	if (code.size < 16)
+		return false;
+	if (!memcmp(code.bytes, endbr64, sizeof(endbr64)))
+		at = sizeof(endbr64);
+	at += code.bytes[at] == 0xf2;
+	return code.bytes[at] == 0xff && code.bytes[at + 1] == 0x25;
+}
+
 /*
  * A jump out of the function is a tail call when it goes to the start of another one. Conditional
  * jumps, and jumps into the middle of something, lead to the function's own cold part.
@@ -184,7 +200,8 @@ static void follow_fragment(struct walk *walk, const struct insn *insn)
 
 	if (insn->flow != FLOW_BRANCH && insn->flow != FLOW_JUMP)
 		return;
-	if (!image_function(walk->image, insn->target, &range))
+	if (is_stub(walk->image, insn->target) ||
+	    !image_function(walk->image, insn->target, &range))
 		return;
 	if (range.start == insn->target &&
 	    (insn->flow == FLOW_JUMP || image_export_at(walk->image, insn->target)))

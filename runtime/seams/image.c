@@ -25,6 +25,12 @@
 #define DW_EH_PE_udata8	  0x04
 #define DW_EH_PE_datarel4 0x3b
 
+/*
+ * The largest function of the QEMUs looked at is 34 KB. A corrupt table must not make a walk over
+ * "one function" take minutes.
+ */
+#define FUNCTION_MAX (1 << 20)
+
 int seam_fail(struct seam_error *err, int code, const char *format, ...)
 {
 	va_list args;
@@ -283,7 +289,7 @@ bool image_function(const struct image *image, uint64_t vaddr, struct image_rang
 			high = middle;
 	}
 	if (!unwind_entry(image, low, &start, &fde) || vaddr < start ||
-	    !fde_length(image, fde, &bytes) || vaddr - start >= bytes ||
+	    !fde_length(image, fde, &bytes) || vaddr - start >= bytes || bytes > FUNCTION_MAX ||
 	    !image_executable(image, start) || image_at(image, start).size < bytes)
 		return false;
 	*range = (struct image_range){start, start + bytes};
