@@ -149,8 +149,8 @@ BPF_LIBS   := -lbpf -lelf -lz
 MAP        := $(O)/libseams.a
 TRACER     := $(O)/libbqlstat.a $(O)/libprobes.a
 
-$(O)/loadvm: $(O)/runtime/loadvm.o $(MAP)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(SEAM_LIBS)
+$(O)/loadvm: $(O)/runtime/loadvm.o $(O)/runtime/thread/policy.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 # Preloaded into whatever loadvm starts: libc only, so that no missing library can stop a QEMU.
 $(O)/libloadvm.so: $(O)/runtime/gate.o

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libloadvm.so: what `loadvm` preloads into the command it starts. It looks whether this process is
+ * a QEMU at all, and only then loads the runtime proper, libloadvm-core.so beside it, whose
+ * libraries may be missing: QEMU starts all the same. Needs libc only, never exits, and says one
+ * line. Wrapper scripts on the way to QEMU hear nothing of it.
+ *
+ *	LOADVM_POLICY	what to do (the launcher sets it)
+ *	LOADVM_DISABLE	set to anything but 0: leave QEMU alone
+ *	LOADVM_QUIET	set to anything but 0: no line when all went well
+ */
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/thread/core.h"
+
+static bool is_set(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value && strcmp(value, "0") != 0;
+}
+
+/* qemu-img and friends carry stubs of the lock functions; only an emulator can load a VM. */
+static bool is_qemu(void)
+{
+	return dlsym(RTLD_DEFAULT, "qemu_loadvm_state") &&
+	       (dlsym(RTLD_DEFAULT, "bql_lock_impl") ||
+		dlsym(RTLD_DEFAULT, "qemu_mutex_lock_iothread_impl"));
+}
+
+/* QEMU's children (helpers, exec: migrations) are not ours. The user's own preloads stay. */
+static void leave_environment(const char *self)
+{
+	const char *list = getenv("LD_PRELOAD");
+	char *kept, *end;
+
+	unsetenv("LOADVM_POLICY");
+	unsetenv("LOADVM_QUIET");
+	if (!list || !(kept = malloc(strlen(list) + 1)))
+		return;
+	end = kept;
+	while (*list) {
+		size_t length = strcspn(list, ": ");
+
+		if (length && (length != strlen(self) || strncmp(list, self, length) != 0)) {
+			if (end != kept)
+				*end++ = ':';
+			memcpy(end, list, length);
+			end += length;
+		}
+		list += length;
+		list += strspn(list, ": ");
+	}
+	*end = '\0';
+	if (end != kept)
+		setenv("LD_PRELOAD", kept, 1);
+	else
+		unsetenv("LD_PRELOAD");
+	free(kept);
+}
+
+/* RTLD_LOCAL: nothing of ours may stand in for a symbol of QEMU's or its modules'. */
+static loadvm_core_install_fn *find_core(const char *self, char *text, size_t size)
+{
+	const char *slash = strrchr(self, '/');
+	int folder = slash ? (int)(slash - self) + 1 : 0;
+	loadvm_core_install_fn *install;
+	char path[4096];
+	void *core;
+
+	snprintf(path, sizeof(path), "%.*slibloadvm-core.so", folder, self);
+	core = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!core) {
+		snprintf(text, size, "%.400s; QEMU runs stock", dlerror());
+		return NULL;
+	}
+	*(void **)&install = dlsym(core, "loadvm_core_install");
+	if (!install)
+		snprintf(text, size, "%.400s is not of this release; QEMU runs stock", path);
+	return install;
+}
+
+__attribute__((constructor)) static void enter(void)
+{
+	loadvm_core_install_fn *install;
+	bool quiet = is_set("LOADVM_QUIET");
+	char text[512] = "", policy[32];
+	Dl_info self;
+	int r = -1;
+
+	if (!is_qemu() || !dladdr(enter, &self))
+		return;
+	snprintf(policy, sizeof(policy), "%s",
+		 getenv("LOADVM_POLICY") ? getenv("LOADVM_POLICY") : "");
+	leave_environment(self.dli_fname);
+	if (is_set("LOADVM_DISABLE")) {
+		r = 0;
+		snprintf(text, sizeof(text), "switched off by LOADVM_DISABLE");
+	} else if (!*policy) {
+		snprintf(text, sizeof(text), "LOADVM_POLICY is not set; QEMU runs stock");
+	} else {
+		install = find_core(self.dli_fname, text, sizeof(text));
+		if (install)
+			r = install(policy, text, sizeof(text));
+	}
+	if (r || !quiet)
+		fprintf(stderr, "loadvm: %s\n", text);
+}

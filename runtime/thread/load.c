@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mig/dst/main: what QEMU's incoming coroutine does, in a thread.
+ *
+ * The coroutine stays: it starts the thread, sleeps until it is done, and does stock's own tail
+ * (error report, exit, disk activation, COLO). The thread holds the BQL wherever the coroutine did,
+ * and drops it where the policy says that it is not needed. That way round, rather than taking it
+ * where needed, every look-up in a list that the monitor may change, and every wait inside QEMU
+ * that drops and retakes the lock on its own, finds the lock as it expects.
+ *
+ * Not in a coroutine (HMP loadvm, snapshot-load, COLO's and postcopy's own threads): untouched.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "runtime/thread/load.h"
+#include "runtime/thread/scope.h"
+
+/* How long `quit` waits for the thread to come to rest. Nothing is known to take 1/10 of it. */
+#define STOP_LIMIT_NS 1000000000u
+
+struct qemu qemu;
+struct originals original;
+
+/* There is one incoming migration in a process at a time, and it has one load. */
+static struct {
+	const struct policy *policy;
+	bool active; /* from the coroutine's entry to its return; under the BQL */
+	bool woken;  /* main thread's */
+	Coroutine *co;
+	QemuThread thread;
+	QEMUFile *file;
+	void *errp;
+	int result;
+	bool ram_begun;
+	/*
+	 * RDMA's connection handler enters the coroutine by itself, to say that the peer is gone:
+	 * what waits for a readable fd must then return. The handler can only say it to the
+	 * coroutine.
+	 */
+	int kick_fd;
+} load = {.kick_fd = -1};
+
+static __thread bool in_load_thread;
+
+int load_prepare(const struct policy *policy)
+{
+	load.policy = policy;
+	load.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return load.kick_fd < 0 ? -errno : 0;
+}
+
+/* In the main loop. */
+static void wake_coroutine(void *unused)
+{
+	(void)unused;
+	load.woken = true;
+	qemu.coroutine_enter(load.co);
+}
+
+/*
+ * The iohandler's context, not the main one: a nested aio_poll(), somewhere in the block layer,
+ * runs the latter's bottom halves, and the coroutine's tail must not run inside of one.
+ */
+static void schedule_wake(void)
+{
+	qemu.bh_oneshot(qemu.iohandler_context(), wake_coroutine, NULL, "mig/dst/main");
+}
+
+static void *load_thread(void *unused)
+{
+	(void)unused;
+	/* QEMU names its threads only with -name debug-threads=on. */
+	pthread_setname_np(pthread_self(), "mig/dst/main");
+	in_load_thread = true;
+	qemu.rcu_register();
+	scope_begin_thread(__FILE__, __LINE__);
+	load.result = original.loadvm_state(load.file, load.errp);
+	scope_end_thread(schedule_wake);
+	qemu.rcu_unregister();
+	return NULL;
+}
+
+int load_loadvm_state(QEMUFile *f, void *errp)
+{
+	uint64_t drained;
+
+	if (load.active || !qemu.in_coroutine() || !qemu.bql_locked())
+		return original.loadvm_state(f, errp);
+
+	load.active = true;
+	load.woken = false;
+	load.ram_begun = false;
+	load.co = qemu.coroutine_self();
+	load.file = f;
+	load.errp = errp;
+	if (read(load.kick_fd, &drained, sizeof(drained)) < 0)
+		drained = 0; /* nothing was left from a load before: the usual case */
+	scope_reset();
+	qemu.thread_create(&load.thread, "mig/dst/main", load_thread, NULL, QEMU_THREAD_JOINABLE);
+
+	/* Only our own bottom half ends this: it must not find the coroutine gone. */
+	for (;;) {
+		qemu.coroutine_yield();
+		if (load.woken)
+			break;
+		eventfd_write(load.kick_fd, 1);
+	}
+
+	/* It scheduled the bottom half with the lock held, which we hold now: it is all but gone.
+	 */
+	qemu.thread_join(&load.thread);
+	load.active = false;
+	return load.result;
+}
+
+int load_ram_load(QEMUFile *f, void *opaque, int version)
+{
+	struct scope scope;
+	int r;
+
+	/*
+	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
+	 * carries no pages (mapped-ram's does, all of them, read as stock reads them).
+	 */
+	if (in_load_thread && load.ram_begun && load.policy->drops & POLICY_DROP_RAM) {
+		scope_drop(&scope, SCOPE_WORK);
+		r = original.ram_load(f, opaque, version);
+		scope_retake(&scope, __FILE__, __LINE__);
+		return r;
+	}
+
+	r = original.ram_load(f, opaque, version);
+	if (in_load_thread) {
+		load.ram_begun = true;
+		if (load.policy->drops & POLICY_RAM_BREATHE)
+			scope_breathe(__FILE__, __LINE__);
+	}
+	return r;
+}
+
+void load_channel_wait(QIOChannel *ioc, int condition)
+{
+	struct scope scope;
+
+	if (!in_load_thread) {
+		original.channel_wait(ioc, condition);
+		return;
+	}
+	scope_drop(&scope, SCOPE_WAIT);
+	original.channel_wait(ioc, condition);
+	scope_retake(&scope, __FILE__, __LINE__);
+}
+
+long load_multifd_recv_sync(void)
+{
+	struct scope scope;
+	long r;
+
+	if (!in_load_thread)
+		return original.multifd_recv_sync();
+	scope_drop(&scope, SCOPE_WAIT);
+	r = original.multifd_recv_sync();
+	scope_retake(&scope, __FILE__, __LINE__);
+	return r;
+}
+
+void load_fd_readable_yield(int fd)
+{
+	struct pollfd fds[] = {
+		{.fd = fd, .events = POLLIN},
+		{.fd = load.kick_fd, .events = POLLIN},
+	};
+	struct scope scope;
+	eventfd_t kicks;
+
+	if (!in_load_thread) {
+		original.fd_readable_yield(fd);
+		return;
+	}
+	scope_drop(&scope, SCOPE_WAIT);
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	if (fds[1].revents & POLLIN)
+		eventfd_read(load.kick_fd, &kicks);
+	scope_retake(&scope, __FILE__, __LINE__);
+}
+
+/*
+ * What the thread reads ends now. A pipe (exec:, fd:) cannot be shut down: there the thread stays
+ * in its wait, and parks if that ever ends. The same for multifd channels.
+ */
+static void shut_down_stream(void)
+{
+	qemu.file_shutdown(load.file);
+}
+
+void load_migration_shutdown(void)
+{
+	if (load.active && !load.woken &&
+	    !scope_stop(shut_down_stream, STOP_LIMIT_NS, __FILE__, __LINE__))
+		fprintf(stderr, "loadvm: the incoming load did not come to rest within 1 s\n");
+	original.migration_shutdown();
+}

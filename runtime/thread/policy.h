@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Locking policies of the incoming thread, as data: for each place where loadvm may do without the
+ * BQL, whether it does. Also linked into the launcher, so it depends on nothing.
+ */
+#ifndef THREAD_POLICY_H
+#define THREAD_POLICY_H
+
+#include <stdbool.h>
+
+enum {
+	POLICY_THREAD = 1 << 0,	   /* load in mig/dst/main at all; without it nothing is patched */
+	POLICY_DROP_WAIT = 1 << 1, /* not held while waiting for stream bytes or multifd channels */
+	POLICY_RAM_BREATHE = 1 << 2, /* offered to waiters after each RAM section */
+	POLICY_DROP_RAM = 1 << 3,    /* not held in RAM sections, but for START */
+};
+
+#define POLICY_DEFAULT "io-free"
+
+struct policy {
+	const char *name;
+	const char *summary; /* for `loadvm --list` */
+	unsigned int drops;  /* POLICY_ bits */
+};
+
+/* Ended by an entry without a name. */
+extern const struct policy policies[];
+
+/* NULL: no such policy. */
+const struct policy *policy_find(const char *name);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dropping and retaking the BQL, standing back for its waiters, and parking.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/thread/qemu.h"
+#include "runtime/thread/scope.h"
+
+/*
+ * A pthread mutex is not fair: who drops and retakes it at once wins against the waiter that is
+ * still being woken, again and again (0.4-0.6 s without the lock were seen for the main thread). So
+ * stand back until somebody took it. The lock's word may say "waited for" when nobody does, hence a
+ * limit; a woken thread runs well within it unless the machine is overloaded.
+ */
+#define HANDOFF_LIMIT_NS 1000000u
+#define HANDOFF_NAP_NS	 20000
+
+/* Guards all of `life`. Taken with or without the BQL, never the other way round. */
+static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t life_changed = PTHREAD_COND_INITIALIZER;
+static struct {
+	bool stopping;
+	bool waiting; /* in a SCOPE_WAIT */
+	bool over;    /* parked or ended: runs no code of QEMU's any more */
+} life;
+
+static struct scope_counters counters;
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static int bql_word(void)
+{
+	return __atomic_load_n(qemu.bql_word, __ATOMIC_RELAXED);
+}
+
+/* Not held: neither the lock nor life_lock. */
+static void park(void)
+{
+	pthread_mutex_lock(&life_lock);
+	life.over = true;
+	pthread_cond_broadcast(&life_changed);
+	pthread_mutex_unlock(&life_lock);
+	for (;;)
+		pause();
+}
+
+static bool stopping(void)
+{
+	bool r;
+
+	pthread_mutex_lock(&life_lock);
+	r = life.stopping;
+	pthread_mutex_unlock(&life_lock);
+	return r;
+}
+
+static void set_waiting(bool waiting)
+{
+	pthread_mutex_lock(&life_lock);
+	life.waiting = waiting;
+	pthread_cond_broadcast(&life_changed);
+	pthread_mutex_unlock(&life_lock);
+}
+
+static void take(const char *file, int line)
+{
+	qemu.bql_lock(file, line);
+	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
+	 * it. */
+	if (stopping()) {
+		qemu.bql_unlock();
+		park();
+	}
+}
+
+static void stand_back(const struct scope *scope)
+{
+	static const struct timespec nap = {.tv_nsec = HANDOFF_NAP_NS};
+	uint64_t begin = now_ns(), now = begin;
+
+	if (!scope->contended)
+		return;
+	while (bql_word() == 0 && now - scope->since_ns < HANDOFF_LIMIT_NS) {
+		if (now - begin < HANDOFF_NAP_NS)
+			sched_yield();
+		else
+			nanosleep(&nap, NULL);
+		now = now_ns();
+	}
+	if (now - begin > counters.handoff_max_ns)
+		counters.handoff_max_ns = now - begin;
+}
+
+void scope_drop(struct scope *scope, enum scope_kind kind)
+{
+	*scope = (struct scope){.kind = kind, .held = qemu.bql_locked()};
+
+	if (scope->held) {
+		scope->contended = bql_word() == 2;
+		counters.drops++;
+		counters.contended += scope->contended;
+		qemu.bql_unlock();
+		scope->since_ns = now_ns();
+	}
+	if (kind == SCOPE_WAIT)
+		set_waiting(true);
+}
+
+void scope_retake(struct scope *scope, const char *file, int line)
+{
+	if (scope->kind == SCOPE_WAIT)
+		set_waiting(false);
+	if (stopping())
+		park();
+	if (scope->held) {
+		stand_back(scope);
+		take(file, line);
+	}
+}
+
+void scope_breathe(const char *file, int line)
+{
+	struct scope scope;
+
+	if (!qemu.bql_locked() || bql_word() != 2)
+		return;
+	scope_drop(&scope, SCOPE_WORK);
+	scope_retake(&scope, file, line);
+}
+
+void scope_begin_thread(const char *file, int line)
+{
+	take(file, line);
+}
+
+void scope_end_thread(void (*last)(void))
+{
+	if (stopping()) {
+		qemu.bql_unlock();
+		park();
+	}
+	last();
+	pthread_mutex_lock(&life_lock);
+	life.over = true;
+	pthread_cond_broadcast(&life_changed);
+	pthread_mutex_unlock(&life_lock);
+	qemu.bql_unlock();
+}
+
+void scope_reset(void)
+{
+	pthread_mutex_lock(&life_lock);
+	life.stopping = life.waiting = life.over = false;
+	pthread_mutex_unlock(&life_lock);
+	counters = (struct scope_counters){0};
+}
+
+bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int line)
+{
+	struct timespec until;
+	uint64_t end = now_ns() + limit_ns;
+	bool quiet;
+
+	pthread_mutex_lock(&life_lock);
+	life.stopping = true;
+	pthread_mutex_unlock(&life_lock);
+	wake();
+
+	qemu.bql_unlock();
+	until.tv_sec = (time_t)(end / 1000000000);
+	until.tv_nsec = (long)(end % 1000000000);
+	pthread_mutex_lock(&life_lock);
+	do
+		quiet = life.over || life.waiting;
+	while (!quiet &&
+	       !pthread_cond_clockwait(&life_changed, &life_lock, CLOCK_MONOTONIC, &until));
+	pthread_mutex_unlock(&life_lock);
+	qemu.bql_lock(file, line);
+	return quiet;
+}
+
+const struct scope_counters *scope_counters(void)
+{
+	return &counters;
+}
