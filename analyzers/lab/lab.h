@@ -191,6 +191,11 @@ struct lab_rule {
 	uint64_t offset_bytes;
 	enum lab_fault fault;
 	unsigned stall_ms;
+	/*
+	 * While stalled, go on taking in what the source sends, as a long network path would: the
+	 * source then notices nothing, so what follows the stall does not depend on socket buffers.
+	 */
+	bool hoard;
 	uint64_t bytes_per_second;
 };
 

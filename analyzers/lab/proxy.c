@@ -21,6 +21,7 @@
 #include "analyzers/lab/internal.h"
 
 #define BUFFER_BYTES	262144
+#define HOARD_BYTES	(256u << 20) /* what a stalled connection with .hoard takes in at most */
 #define MAX_CONNECTIONS 64
 #define MAX_PATTERN	300 /* an idstr is at most 255 bytes, and its length byte */
 #define NEVER		UINT64_MAX
@@ -35,7 +36,7 @@ enum { SOURCE, DESTINATION, SIDES };
 /* One direction of a connection: bytes read from one side and not yet written to the other. */
 struct flow {
 	char *data;
-	size_t begin, end;
+	size_t begin, end, size;
 	uint64_t read_bytes, passed_bytes;
 	bool eof, shut; /* the reader saw the end; it has been passed on */
 };
@@ -248,9 +249,13 @@ static bool fill(struct lab_proxy *p, struct connection *c, int side)
 	if (f->begin == f->end)
 		f->begin = f->end = 0;
 	/* The first bytes stay at the start of the buffer until the channel is classified. */
-	if (f->end == BUFFER_BYTES)
-		return true;
-	n = recv(c->fd[side], f->data + f->end, BUFFER_BYTES - f->end, MSG_DONTWAIT);
+	if (f->end == f->size) {
+		if (c->state != STALLED)
+			return true;
+		f->size *= 2;
+		f->data = g_realloc(f->data, f->size);
+	}
+	n = recv(c->fd[side], f->data + f->end, f->size - f->end, MSG_DONTWAIT);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	f->eof = !n;
@@ -345,6 +350,8 @@ static void serve(struct lab_proxy *p, struct connection *c, const short revents
 			close_connection(c, false);
 		return;
 	}
+	if (c->state == STALLED && revents[SOURCE] && !fill(p, c, SOURCE))
+		close_connection(c, true);
 	for (int side = 0; side < SIDES && c->state == PASSING; side++) {
 		if ((revents[side] && !c->flow[side].eof && !fill(p, c, side)) ||
 		    !drain(p, c, side, now))
@@ -375,6 +382,7 @@ static void accept_connection(struct lab_proxy *p)
 	} else {
 		c->state = PASSING;
 		for (int side = 0; side < SIDES; side++) {
+			c->flow[side].size = BUFFER_BYTES;
 			c->flow[side].data = g_malloc(BUFFER_BYTES);
 			setsockopt(c->fd[side], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		}
@@ -384,7 +392,7 @@ static void accept_connection(struct lab_proxy *p)
 }
 
 /* What to wait for on one side, and until when at the latest. */
-static short interest(struct connection *c, int side, uint64_t *until)
+static short interest(const struct lab_proxy *p, struct connection *c, int side, uint64_t *until)
 {
 	struct flow *in = &c->flow[side], *out = &c->flow[!side];
 	size_t want = out->end - out->begin;
@@ -395,13 +403,16 @@ static short interest(struct connection *c, int side, uint64_t *until)
 		return in->eof ? 0 : POLLIN;
 	case STALLED:
 		*until = MIN(*until, c->stall_end_ns);
-		return 0;
+		return side == SOURCE && p->rules[c->rule].rule.hoard && !in->eof &&
+				       in->end < HOARD_BYTES
+			       ? POLLIN
+			       : 0;
 	case CLOSED:
 		return 0;
 	case PASSING:
 		break;
 	}
-	if (!in->eof && (in->end < BUFFER_BYTES || in->begin == in->end))
+	if (!in->eof && (in->end < in->size || in->begin == in->end))
 		events |= POLLIN;
 	if (side == DESTINATION && want) {
 		want = allowance(c, want, lab_now_ns());
@@ -428,7 +439,7 @@ static gpointer run(gpointer opaque)
 		fds[1] = (struct pollfd){.fd = p->listener, .events = POLLIN};
 		for (unsigned i = 0; i < n * SIDES; i++) {
 			struct connection *c = &p->connections[i / SIDES];
-			short events = interest(c, i % SIDES, &until);
+			short events = interest(p, c, i % SIDES, &until);
 
 			/* With no interest not even POLLHUP may wake: it would spin through a
 			 * stall. */

@@ -45,6 +45,8 @@ static struct lab_rule rule_for(const struct lab_stall_options *options)
 		rule.channel = LAB_CHANNEL_MULTIFD;
 		rule.nth = 1;
 		rule.offset_bytes = 1 << 20;
+		/* Else the source may never come to say "wait for every channel now". */
+		rule.hoard = true;
 		break;
 	case LAB_STALL_NOWHERE:
 	case LAB_STALL_PLACES:
