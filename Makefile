@@ -50,15 +50,17 @@ BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
 	      analyzers/render/*.c))
-LAB_MAINS  := analyzers/lab/lockdance.c analyzers/lab/demo.c
+LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))
+DANCE      := $(call objects,$(wildcard analyzers/lab/dance/*.c))
+DANCES     := $(O)/lockdance $(O)/lockdance-7.2 $(O)/lockdance-11.1
 UNIT       := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/*.c))
 SCENARIOS  := $(patsubst %.c,$(O)/%,$(wildcard tests/scenarios/*.c))
 BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, \
 	      $(wildcard tests/bench/*.c)))
 
-PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(O)/lockdance $(O)/demo
+PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(DANCES) $(O)/demo
 
 .PHONY: help deps all build demo check bench install clean tests
 .DELETE_ON_ERROR:
@@ -162,7 +164,15 @@ $(O)/libloadvm-core.so: $(THREAD) $(O)/libdetour.a $(MAP)
 $(O)/bqlstat: $(O)/analyzers/bqlstat.o $(TRACER) $(MAP)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
-$(O)/lockdance: $(O)/analyzers/lab/lockdance.o
+# The same dance with the lock functions of each generation (10.0's has the plain name).
+$(O)/analyzers/lab/dance/bql-%.o: analyzers/lab/dance/bql.S
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DGENERATION=$(subst .,,$*) -fPIC -MMD -MP -c -o $@ $<
+
+$(O)/lockdance: $(O)/analyzers/lab/dance/bql-10.0.o
+$(O)/lockdance-7.2: $(O)/analyzers/lab/dance/bql-7.2.o
+$(O)/lockdance-11.1: $(O)/analyzers/lab/dance/bql-11.1.o
+$(DANCES): $(DANCE)
 	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ -lpthread
 
 $(O)/demo: $(O)/analyzers/lab/demo.o $(O)/liblab.a $(TRACER) $(MAP)
