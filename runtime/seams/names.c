@@ -43,6 +43,7 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_INCOMING_DESTROY] = {"INCOMING_DESTROY", true, {"migration_incoming_state_destroy"}},
 	[SEAM_MIGRATION_SHUTDOWN] = {"MIGRATION_SHUTDOWN", true, {"migration_shutdown"}},
 	[SEAM_CHANNEL_WAIT] = {"CHANNEL_WAIT", true, {"qio_channel_wait"}},
+	[SEAM_CHANNEL_READ] = {"CHANNEL_READ", true, {"qio_channel_readv_full"}},
 	[SEAM_FD_READABLE_YIELD] = {"FD_READABLE_YIELD", true, {"yield_until_fd_readable"}},
 
 	[SEAM_IN_COROUTINE] = {"IN_COROUTINE", true, {"qemu_in_coroutine"}},

@@ -36,11 +36,12 @@ static void find_version(struct seam_map *map)
 	for (unsigned int i = 0; i < map->image.n_segments; i++) {
 		const struct image_segment *s = &map->image.segments[i];
 		struct image_slice data = image_at(&map->image, s->vaddr);
-		const char *text, *end = (const char *)data.bytes + data.size;
+		const char *text, *end;
 		size_t n = 0;
 
 		if (s->write || !data.bytes)
 			continue;
+		end = (const char *)data.bytes + data.size;
 		text = memmem(data.bytes, data.size, banner, sizeof(banner) - 1);
 		if (!text)
 			continue;

@@ -58,6 +58,7 @@ enum seam_id {
 	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
 	SEAM_MIGRATION_SHUTDOWN,
 	SEAM_CHANNEL_WAIT,	/* (QIOChannel *, GIOCondition) */
+	SEAM_CHANNEL_READ,	/* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
 	SEAM_FD_READABLE_YIELD, /* yield_until_fd_readable(int fd): RDMA's wait */
 
 	/* What the runtime calls. */
