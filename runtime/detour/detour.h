@@ -30,8 +30,8 @@ struct detour_request {
 	const uint8_t *code;
 	uint32_t extent;
 	/*
-	 * Called in the target's place, on the caller's stack, with its first six integer
-	 * arguments. Arguments on the stack or in vector registers do not arrive.
+	 * Called in the target's place, on the caller's stack, with its first eight integer
+	 * arguments. Further ones, and any in vector registers, do not arrive.
 	 */
 	void *replacement;
 	/* Filled in before the detour goes live: call this to run the target itself. */

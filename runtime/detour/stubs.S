@@ -81,12 +81,16 @@ detour_enter:
 	jmp	2f
 1:	fxsave64 (%rsp)
 2:
+	/* The seventh and eighth argument, or whatever stands there. */
+	pushq	32(%rbp)
+	pushq	24(%rbp)
 	movq	SAVED_RDX(%rbp), %rdx
 	movq	SAVED_RAX(%rbp), %rax
 	movq	8(%rbp), %r11
 	shlq	$SLOT_SHIFT, %r11
 	leaq	detour_slots(%rip), %r10
 	callq	*(%r10,%r11)
+	addq	$16, %rsp
 
 	movq	8(%rbp), %r11
 	shlq	$SLOT_SHIFT, %r11

@@ -13,6 +13,7 @@
 #include "runtime/seams/seams.h"
 #include "runtime/thread/core.h"
 #include "runtime/thread/load.h"
+#include "runtime/thread/policy.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -61,8 +62,8 @@ static const struct {
 	/* Stock's asserts that it runs in a coroutine: a thread needs it whatever it drops. */
 	{SEAM_FD_READABLE_YIELD, POLICY_THREAD, load_fd_readable_yield,
 	 (void **)&original.fd_readable_yield, 0},
-	{SEAM_RAM_LOAD, POLICY_RAM_BREATHE | POLICY_DROP_RAM, load_ram_load,
-	 (void **)&original.ram_load, 1},
+	{SEAM_CHANNEL_READ, POLICY_BREATHE, load_channel_read, (void **)&original.channel_read, 1},
+	{SEAM_RAM_LOAD, POLICY_DROP_RAM, load_ram_load, (void **)&original.ram_load, 1},
 };
 
 enum {
@@ -137,7 +138,7 @@ EXPORTED int loadvm_core_install(const char *policy_name, char *text, size_t siz
 		};
 	}
 
-	r = load_prepare(policy);
+	r = load_prepare();
 	if (r) {
 		say(text, size, r, "%s; QEMU runs stock", strerror(-r));
 		goto cleanup;

@@ -29,7 +29,6 @@ struct originals original;
 
 /* There is one incoming migration in a process at a time, and it has one load. */
 static struct {
-	const struct policy *policy;
 	bool active; /* from the coroutine's entry to its return; under the BQL */
 	bool woken;  /* main thread's */
 	Coroutine *co;
@@ -48,9 +47,8 @@ static struct {
 
 static __thread bool in_load_thread;
 
-int load_prepare(const struct policy *policy)
+int load_prepare(void)
 {
-	load.policy = policy;
 	load.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return load.kick_fd < 0 ? -errno : 0;
 }
@@ -128,20 +126,16 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
 	 * carries no pages (mapped-ram's does, all of them, read as stock reads them).
 	 */
-	if (in_load_thread && load.ram_begun && load.policy->drops & POLICY_DROP_RAM) {
+	if (in_load_thread && load.ram_begun) {
 		scope_drop(&scope, SCOPE_WORK);
 		r = original.ram_load(f, opaque, version);
 		scope_retake(&scope, __FILE__, __LINE__);
 		return r;
 	}
 
-	r = original.ram_load(f, opaque, version);
-	if (in_load_thread) {
+	if (in_load_thread)
 		load.ram_begun = true;
-		if (load.policy->drops & POLICY_RAM_BREATHE)
-			scope_breathe(__FILE__, __LINE__);
-	}
-	return r;
+	return original.ram_load(f, opaque, version);
 }
 
 void load_channel_wait(QIOChannel *ioc, int condition)
@@ -155,6 +149,18 @@ void load_channel_wait(QIOChannel *ioc, int condition)
 	scope_drop(&scope, SCOPE_WAIT);
 	original.channel_wait(ioc, condition);
 	scope_retake(&scope, __FILE__, __LINE__);
+}
+
+/*
+ * The coroutine lets the main loop run at every read that finds no bytes, and every 32768 pages; a
+ * thread never does. So it offers the lock at every read: anywhere else might be inside of
+ * something, here stock itself may pause.
+ */
+long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f)
+{
+	if (in_load_thread)
+		scope_breathe(__FILE__, __LINE__);
+	return original.channel_read(ioc, a, b, c, d, e, f);
 }
 
 long load_multifd_recv_sync(void)

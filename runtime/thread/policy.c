@@ -17,16 +17,12 @@ const struct policy policies[] = {
 		.summary =
 			"a thread that holds the lock as the coroutine did, and drops it while it "
 			"waits",
-		/*
-		 * The coroutine let the main loop run every 32768 pages of RAM; a thread never
-		 * yields, so it offers the lock after each RAM section instead.
-		 */
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_RAM_BREATHE,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE,
 	},
 	{
 		.name = "io-free",
 		.summary = "wait, and RAM is loaded without the lock (default)",
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_DROP_RAM,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM,
 	},
 	{NULL, NULL, 0},
 };

@@ -11,8 +11,8 @@
 enum {
 	POLICY_THREAD = 1 << 0,	   /* load in mig/dst/main at all; without it nothing is patched */
 	POLICY_DROP_WAIT = 1 << 1, /* not held while waiting for stream bytes or multifd channels */
-	POLICY_RAM_BREATHE = 1 << 2, /* offered to waiters after each RAM section */
-	POLICY_DROP_RAM = 1 << 3,    /* not held in RAM sections, but for START */
+	POLICY_BREATHE = 1 << 2,   /* offered to who waits for it at each read of the stream */
+	POLICY_DROP_RAM = 1 << 3,  /* not held in RAM sections, but for START */
 };
 
 #define POLICY_DEFAULT "io-free"

@@ -52,6 +52,8 @@ struct originals {
 	int (*loadvm_state)(QEMUFile *f, void *errp); /* errp: from 11.0 on, else garbage */
 	int (*ram_load)(QEMUFile *f, void *opaque, int version);
 	void (*channel_wait)(QIOChannel *ioc, int condition);
+	/* What follows `ioc` differs by version; garbage beyond the last. */
+	long (*channel_read)(QIOChannel *ioc, long a, long b, long c, long d, long e, long f);
 	long (*multifd_recv_sync)(void); /* void so far: whatever it returns is passed on */
 	void (*fd_readable_yield)(int fd);
 	void (*migration_shutdown)(void);

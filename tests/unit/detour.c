@@ -131,7 +131,7 @@ static void clobber(void)
 /* ---- real detours ---- */
 
 static struct {
-	long arg[6];
+	long arg[8];
 	unsigned int calls;
 	bool aligned;
 	bool unwound;
@@ -150,11 +150,12 @@ static int (*original_int)(int);
 static unsigned __int128 (*original_wide)(int);
 static void (*original_void)(int *);
 
-__attribute__((noinline)) static int replacement_int(long a, long b, long c, long d, long e, long f)
+__attribute__((noinline)) static int replacement_int(long a, long b, long c, long d, long e, long f,
+						     long g, long h)
 {
 	int r;
 
-	memcpy(seen.arg, (long[]){a, b, c, d, e, f}, sizeof(seen.arg));
+	memcpy(seen.arg, (long[]){a, b, c, d, e, f, g, h}, sizeof(seen.arg));
 	seen.calls++;
 	seen.aligned = !((uintptr_t)__builtin_frame_address(0) & 15);
 	_Unwind_Backtrace(look_for_caller, NULL);
@@ -217,7 +218,8 @@ __attribute__((noinline)) static void test_call(const void *data)
 {
 	const struct call *call = data;
 	int (*volatile target)(int) = call->target;
-	int (*volatile six)(long, long, long, long, long, long) = (void *)call->target;
+	int (*volatile eight)(long, long, long, long, long, long, long, long) =
+		(void *)call->target;
 
 	g_assert_cmpint(target(41), ==, call->for_41);
 	g_assert_cmpint(target(-1), ==, call->for_minus_1);
@@ -226,9 +228,9 @@ __attribute__((noinline)) static void test_call(const void *data)
 	seen.caller = test_call;
 	detour((void *)call->target, call->extent, replacement_int, &original_int, 1);
 	g_assert_cmpint(target(-1), ==, call->for_minus_1 + 100);
-	g_assert_cmpint(six(41, 42, 43, 44, 45, 46), ==, call->for_41 + 100);
+	g_assert_cmpint(eight(41, 42, 43, 44, 45, 46, 47, 48), ==, call->for_41 + 100);
 	g_assert_cmpint(seen.calls, ==, 2);
-	g_assert_cmpmem(seen.arg, sizeof(seen.arg), ((long[]){41, 42, 43, 44, 45, 46}), 48);
+	g_assert_cmpmem(seen.arg, sizeof(seen.arg), ((long[]){41, 42, 43, 44, 45, 46, 47, 48}), 64);
 	g_assert_true(seen.aligned);
 	g_assert_true(seen.unwound);
 	if (call->target == target_call)
