@@ -313,14 +313,17 @@ uint32_t seam_extent(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t 
 	uint32_t extent = take_bytes(code, size, vaddr, need, &why);
 	struct insn insn;
 
-	for (size_t at = 0; extent && at < size; at += insn.length) {
+	for (size_t at = 0; extent && at < size;) {
 		if (!decode_flow(code + at, size - at, vaddr + at, &insn)) {
 			why = "it cannot be decoded";
 			extent = 0;
-		} else if (enters(&insn, vaddr, extent)) {
+			break;
+		}
+		if (enters(&insn, vaddr, extent)) {
 			why = "it jumps back into its first bytes";
 			extent = 0;
 		}
+		at += insn.length;
 	}
 	if (refusal)
 		*refusal = why;

@@ -10,12 +10,12 @@
  *  - No probe point lies in the bytes that a detour would overwrite, whether or not a detour is
  *    installed: a uprobe runs the instruction that stands in the file, a detour changes memory, and
  *    where both meet QEMU dies. So tracer and runtime need not know of each other.
- *  - No probe point is a 5-byte nop: Linux 6.18 rewrites a probed one into a call, which pushes into
- *    the red zone of QEMU's code.
+ *  - No probe point is a 5-byte nop: Linux 6.18 rewrites a probed one into a call, which pushes
+ * into the red zone of QEMU's code.
  *
- * Addresses ("vaddr") are the file's own; in a process add the load bias. Offsets are bytes from the
- * start of the file. Sizes are bytes. All strings are owned by the map. The map is immutable after
- * opening and may be shared by threads. x86-64 only.
+ * Addresses ("vaddr") are the file's own; in a process add the load bias. Offsets are bytes from
+ * the start of the file. Sizes are bytes. All strings are owned by the map. The map is immutable
+ * after opening and may be shared by threads. x86-64 only.
  */
 #ifndef SEAMS_H
 #define SEAMS_H
@@ -72,8 +72,8 @@ enum seam_id {
 	SEAM_THREAD_JOIN,	/* void * (QemuThread *) */
 	SEAM_RCU_REGISTER,
 	SEAM_RCU_UNREGISTER,
-	SEAM_FILE_SHUTDOWN,	/* int (QEMUFile *) */
-	SEAM_FILE_GET_ERROR,	/* int (QEMUFile *) */
+	SEAM_FILE_SHUTDOWN,  /* int (QEMUFile *) */
+	SEAM_FILE_GET_ERROR, /* int (QEMUFile *) */
 
 	SEAM_FUNCTIONS
 };
@@ -82,13 +82,13 @@ struct seam_function {
 	const char *name; /* in this build; NULL: this build has no such function */
 	uint64_t vaddr;
 	uint64_t offset;
-	uint64_t size;	/* from the symbol, or the unwind table for static functions; 0 unknown */
-	bool exported;	/* in .dynsym; else found by structure, `found_by` says how */
+	uint64_t size; /* from the symbol, or the unwind table for static functions; 0 unknown */
+	bool exported; /* in .dynsym; else found by structure, `found_by` says how */
 	const char *found_by;
 	/*
-	 * A detour takes `extent` bytes: whole instructions, at least 5, none of them a jump target from
-	 * inside the function. 0: no detour is safe, `refusal` says why. `code` are the extent's bytes
-	 * as they stand in the file; memory must equal them before a detour goes in.
+	 * A detour takes `extent` bytes: whole instructions, at least 5, none of them a jump target
+	 * from inside the function. 0: no detour is safe, `refusal` says why. `code` are the
+	 * extent's bytes as they stand in the file; memory must equal them before a detour goes in.
 	 *
 	 * The extent lies inside the function (padding behind it does not count). Only its last
 	 * instruction may call, branch or return, and then only in a form that can be moved: call
@@ -110,21 +110,22 @@ struct seam_function {
  * ignored, and the same address may carry both kinds. Sections do not nest.
  */
 enum seam_point_kind {
-	SEAM_ASK,	    /* about to take the BQL; rdi = file, esi = line */
-	SEAM_ACQUIRED,	    /* has it */
-	SEAM_RELEASED,	    /* about to give it back, still holding */
-	SEAM_STATUS,	    /* dil: 1 has it, 0 about to have given it back; replaces the two above */
-	SEAM_COND_SLEEP,    /* entering a condvar wait; rsi = the mutex, rdx = file, ecx = line */
-	SEAM_COND_TIMED_SLEEP, /* the same with a time-out; rsi = the mutex, rcx = file, r8d = line */
-	SEAM_COND_WOKE,	    /* returned from either condvar wait, holding the mutex again */
-	SEAM_LOAD_BEGIN,    /* the incoming stream is about to be read */
-	SEAM_SECTION_BEGIN, /* a device section's top-level VMSD; rsi = VMStateDescription * */
+	SEAM_ASK,	 /* about to take the BQL; rdi = file, esi = line */
+	SEAM_ACQUIRED,	 /* has it */
+	SEAM_RELEASED,	 /* about to give it back, still holding */
+	SEAM_STATUS,	 /* dil: 1 has it, 0 about to have given it back; replaces the two above */
+	SEAM_COND_SLEEP, /* entering a condvar wait; rsi = the mutex, rdx = file, ecx = line */
+	SEAM_COND_TIMED_SLEEP, /* the same with a time-out; rsi = the mutex, rcx = file, r8d = line
+				*/
+	SEAM_COND_WOKE,	       /* returned from either condvar wait, holding the mutex again */
+	SEAM_LOAD_BEGIN,       /* the incoming stream is about to be read */
+	SEAM_SECTION_BEGIN,    /* a device section's top-level VMSD; rsi = VMStateDescription * */
 	SEAM_SECTION_END,
-	SEAM_RAM_BEGIN,	    /* one RAM section's load */
+	SEAM_RAM_BEGIN, /* one RAM section's load */
 	SEAM_RAM_END,
-	SEAM_ACTIVATE,	    /* disk activation begins */
-	SEAM_START,	    /* the vCPUs are about to be started */
-	SEAM_LOAD_END,	    /* incoming state is torn down */
+	SEAM_ACTIVATE, /* disk activation begins */
+	SEAM_START,    /* the vCPUs are about to be started */
+	SEAM_LOAD_END, /* incoming state is torn down */
 
 	SEAM_POINT_KINDS
 };
@@ -134,9 +135,11 @@ struct seam_point {
 	enum seam_id function; /* the function whose bytes or calls it stands on */
 	uint64_t vaddr;
 	uint64_t offset;
-	bool emulated; /* the kernel emulates this instruction (~0.5 us); else it single-steps (~9.5 us) */
+	bool emulated; /* the kernel emulates this instruction (~0.5 us); else it single-steps (~9.5
+			  us) */
 	const char *insn; /* its text, for `bqlstat probes` */
-	const uint8_t *code; /* its bytes in the file: the tracer compares live text before attaching */
+	const uint8_t
+		*code; /* its bytes in the file: the tracer compares live text before attaching */
 	uint32_t code_len;
 };
 
@@ -162,7 +165,8 @@ void seam_map_free(struct seam_map *map);
 const char *seam_map_path(const struct seam_map *map);
 const char *seam_map_version(const struct seam_map *map);  /* "7.2.22 (Debian ...)", or "unknown" */
 const char *seam_map_build_id(const struct seam_map *map); /* hex, "" when absent */
-const char *seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1-11.x" */
+const char *
+seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1-11.x" */
 
 /* Never NULL; check ->name. */
 const struct seam_function *seam_map_function(const struct seam_map *map, enum seam_id id);
