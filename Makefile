@@ -30,7 +30,10 @@ PKGS       := glib-2.0 json-glib-1.0 sqlite3
 PKG_CFLAGS := $(call pkgcfg,--cflags $(PKGS))
 PKG_LIBS   := $(call pkgcfg,--libs $(PKGS))
 
-CC         ?= gcc
+# make itself defines CC as cc.
+ifeq ($(origin CC),default)
+CC         := gcc
+endif
 CLANG      ?= clang
 BPFTOOL    ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
 WARN       := -Wall -Wextra -Werror -Wmissing-prototypes -Wvla
