@@ -76,7 +76,7 @@ bool lab_process_write(struct lab_process *process, const char *text, GError **e
 /* What it has printed so far; g_free(). */
 char *lab_process_stdout(struct lab_process *process);
 char *lab_process_stderr(struct lab_process *process);
-/* Wait until its stdout holds `text`. */
+/* Wait until its stdout or stderr holds `text`. */
 bool lab_process_expect(struct lab_process *process, const char *text, unsigned timeout_ms,
 			GError **error);
 

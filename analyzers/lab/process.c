@@ -215,15 +215,14 @@ bool lab_process_expect(struct lab_process *p, const char *text, unsigned timeou
 	for (;;) {
 		/* Asked before reading, so that the last words of a program that ends are read. */
 		bool running = lab_process_running(p);
-		g_autofree char *out = contents(p->out_path), *err = NULL;
+		g_autofree char *out = contents(p->out_path), *err = contents(p->err_path);
 
-		if (strstr(out, text))
+		if (strstr(out, text) || strstr(err, text))
 			return true;
 		if (running && deadline_left_ms(deadline)) {
 			g_usleep(2000);
 			continue;
 		}
-		err = contents(p->err_path);
 		g_set_error(error, LAB_ERROR, running ? LAB_ERROR_TIMEOUT : LAB_ERROR_EXITED,
 			    "%s did not say \"%s\" %s%s%s", p->name, text,
 			    running ? "in time" : "before it ended", *err ? ": " : "",
