@@ -29,10 +29,12 @@ struct dancer {
 	char *page;
 	size_t page_size;
 	_Atomic uint64_t fault_ns;
-	/* condwait: the helper's timer, and whether the dancer still needs waking. */
+	/* condwait: the helper's timer; which wait is under way (0: none), and the last one over.
+	 */
 	int alarm;
 	QemuCond cond;
-	_Atomic bool waiting, woken;
+	_Atomic unsigned waiting, over;
+	unsigned waits;
 };
 
 static void sleep_ns(uint64_t ns)
@@ -108,9 +110,12 @@ static void *wake_dancer(void *opaque)
 
 	pthread_setname_np(pthread_self(), "alarm helper");
 	for (;;) {
+		unsigned wait;
+
 		wait_for(d->alarm);
-		d->woken = true;
-		while (d->waiting) {
+		wait = d->waiting;
+		d->over = wait;
+		while (d->waiting == wait) {
 			pthread_cond_signal(&d->cond.cond);
 			sleep_ns(200000);
 		}
@@ -189,12 +194,11 @@ static void condwait(struct dancer *d, const struct step *s)
 					 s->site.line);
 		return;
 	}
-	d->woken = false;
-	d->waiting = true;
+	d->waiting = ++d->waits;
 	arm(d->alarm, s->value);
-	while (!d->woken)
+	while (d->over != d->waits)
 		qemu_cond_wait_impl(&d->cond, &bql, s->site.file, s->site.line);
-	d->waiting = false;
+	d->waiting = 0;
 }
 
 static void dance(struct dancer *d)
