@@ -469,7 +469,11 @@ static int map_file(const char *path, struct image *image, struct seam_error *er
 				S_ISREG(st.st_mode) ? "it is too short" : "not a regular file");
 		goto cleanup;
 	}
-	bytes = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	/*
+	 * Shared: the kernel writes the traps of uprobes on the file into every private mapping that
+	 * might become executable, this one included; it leaves shared ones alone. We want the file.
+	 */
+	bytes = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (bytes == MAP_FAILED) {
 		ret = seam_fail(err, -errno, "cannot map %s: %s", path, strerror(errno));
 		goto cleanup;
