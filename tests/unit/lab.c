@@ -248,6 +248,40 @@ static void proxy_stalls_at_offset(void)
 	wire_down(&w);
 }
 
+/* A hoarding stall takes in more than any socket buffer holds, and gives it all back after. */
+static void proxy_hoards(void)
+{
+	const struct lab_rule rule = {
+		.offset_bytes = 100, .hoard = true, .fault = LAB_FAULT_HALF_OPEN};
+	const size_t size = 48 << 20;
+	g_autofree uint8_t *out = g_malloc(size), *in = g_malloc(size);
+	uint64_t deadline = deadline_in(PATIENCE_MS);
+	struct wire w;
+	size_t sent = 0;
+	int client, server;
+
+	for (size_t i = 0; i < size; i++)
+		out[i] = i * 2654435761u >> 13;
+	wire_up(&w, &rule, 1);
+	client = dial(&w);
+	server = answer(&w);
+	while (sent < size) {
+		struct pollfd wait = {.fd = client, .events = POLLOUT};
+		ssize_t n;
+
+		g_assert_cmpint(poll(&wait, 1, deadline_left_ms(deadline)), ==, 1);
+		n = send(client, out + sent, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent += n > 0 ? n : 0;
+	}
+	g_assert_cmpuint(hear(server, in, size, 50), ==, 100);
+	lab_proxy_release(w.proxy, 0);
+	g_assert_cmpuint(hear(server, in + 100, size - 100, PATIENCE_MS), ==, size - 100);
+	g_assert_cmpmem(out, size, in, size);
+	close(client);
+	close(server);
+	wire_down(&w);
+}
+
 static void proxy_finds_section(void)
 {
 	const struct lab_rule rule = {
@@ -492,6 +526,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/lab/latency/few", latency_few);
 	g_test_add_func("/lab/proxy/passes", proxy_passes);
 	g_test_add_func("/lab/proxy/stalls-at-offset", proxy_stalls_at_offset);
+	g_test_add_func("/lab/proxy/hoards", proxy_hoards);
 	g_test_add_func("/lab/proxy/finds-section", proxy_finds_section);
 	g_test_add_func("/lab/proxy/rules-in-turn", proxy_rules_in_turn);
 	g_test_add_func("/lab/proxy/tells-channels-apart", proxy_tells_channels_apart);
