@@ -74,6 +74,16 @@ static bool essential(enum seam_point_kind kind)
 	       kind == SEAM_STATUS;
 }
 
+void target_clear(struct target *target)
+{
+	seam_map_free(target->map);
+	free(target->devices);
+	/* Open until now, since names are still read after detaching. */
+	if (target->epoch && target->mem_fd >= 0)
+		close(target->mem_fd);
+	memset(target, 0, sizeof(*target));
+}
+
 int slot_take(struct tracer *t, pid_t pid)
 {
 	for (int slot = 0; slot < ABI_SLOTS; slot++) {
@@ -81,9 +91,7 @@ int slot_take(struct tracer *t, pid_t pid)
 
 		if (target->attached)
 			continue;
-		seam_map_free(target->map);
-		free(target->devices);
-		memset(target, 0, sizeof(*target));
+		target_clear(target);
 		target->epoch = ++t->next_epoch;
 		target->attached = true;
 		target->pid = pid;
@@ -99,6 +107,7 @@ int slot_take(struct tracer *t, pid_t pid)
 void slot_arm(struct tracer *t, int slot, uint64_t bql)
 {
 	t->slots[slot].bql = bql;
+	t->targets[slot].armed_ns = now_ns();
 	__atomic_store_n(&t->slots[slot].epoch, t->targets[slot].epoch, __ATOMIC_RELEASE);
 }
 
@@ -115,6 +124,7 @@ void slot_release(struct tracer *t, int slot)
 	bool started[ABI_POINTS];
 
 	__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
+	target->disarmed_ns = now_ns();
 	/* The kernel waits out a grace period for each, ~0.1 s: let them wait together. */
 	for (size_t i = 0; i < target->nr_points; i++) {
 		started[i] = !pthread_create(&threads[i], NULL, detach, target->links[i]);
@@ -126,10 +136,9 @@ void slot_release(struct tracer *t, int slot)
 			pthread_join(threads[i], NULL);
 		target->links[i] = NULL;
 	}
+	/* Only now: a program that had begun before may still have finished its hold. */
+	target->last_owner = t->skel->bss->owners[slot];
 	t->skel->bss->owners[slot] = 0;
-	if (target->mem_fd >= 0)
-		close(target->mem_fd);
-	target->mem_fd = -1;
 	target->attached = false;
 }
 

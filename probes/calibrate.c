@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "probes/private.h"
@@ -41,14 +40,6 @@ asm(".text\n"
 struct shared {
 	uint64_t chunk_ns[2][CHUNKS]; /* without, with probes */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* Runs one round for each byte it is sent, and answers with one. */
 static void child(struct shared *shared, int commands, int answers)

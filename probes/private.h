@@ -28,6 +28,8 @@ struct target {
 	struct seam_map *map; /* NULL for the calibration */
 	uint64_t bias;
 	int mem_fd; /* /proc/PID/mem, -1 when none */
+	uint64_t armed_ns, disarmed_ns;
+	uint32_t last_owner; /* tid that held the lock when it was disarmed */
 	size_t nr_points;
 	struct tracer_point points[ABI_POINTS];
 	struct bpf_link *links[ABI_POINTS];
@@ -53,11 +55,13 @@ struct tracer {
 	uint32_t nr_files_known; /* all sites below have their name or never will */
 };
 
+uint64_t now_ns(void);
 void tracer_fail(struct tracer_error *err, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* attach.c */
 
+void target_clear(struct target *target);
 /* A free slot, not yet armed: its points pass unrecorded. -EBUSY: none. */
 int slot_take(struct tracer *tracer, pid_t pid);
 /* From here on the slot's points count. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "probes/private.h"
@@ -18,6 +19,14 @@
 
 /* libbpf's last complaint, for the sentence when loading fails. */
 static char libbpf_said[160];
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
 
 void tracer_fail(struct tracer_error *err, const char *format, ...)
 {
@@ -195,8 +204,7 @@ void tracer_free(struct tracer *t)
 	for (int slot = 0; slot < ABI_SLOTS; slot++) {
 		if (t->targets[slot].attached)
 			slot_release(t, slot);
-		seam_map_free(t->targets[slot].map);
-		free(t->targets[slot].devices);
+		target_clear(&t->targets[slot]);
 	}
 	/* Sites of one source file share its name: each is freed at its first use. */
 	for (uint32_t i = 0; t->files && i < t->max_sites; i++) {
@@ -271,8 +279,8 @@ void tracer_remove(struct tracer *t, int slot)
 {
 	if (slot < 0 || slot >= ABI_SLOTS || !t->targets[slot].attached)
 		return;
-	tracer_poll(t);
 	slot_release(t, slot);
+	tracer_poll(t);
 }
 
 /* Whose name is it: a site of this target in this very attach, or NULL. */
@@ -361,19 +369,33 @@ void tracer_lost(const struct tracer *t, int slot, uint64_t lost[ABI_LOST_KINDS]
 	memcpy(lost, t->slots[slot].lost, sizeof(t->slots[slot].lost));
 }
 
+void tracer_span(const struct tracer *t, int slot, uint64_t *begin_ns, uint64_t *end_ns)
+{
+	*begin_ns = t->targets[slot].armed_ns;
+	*end_ns = t->targets[slot].attached ? now_ns() : t->targets[slot].disarmed_ns;
+}
+
+static uint32_t owner_now(const struct tracer *t, int slot)
+{
+	if (!t->targets[slot].attached)
+		return t->targets[slot].last_owner;
+	return __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE);
+}
+
 bool tracer_owner(const struct tracer *t, int slot, struct tracer_owner *owner)
 {
 	const struct abi_slot *s = &t->slots[slot];
-	uint32_t tid = __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE);
+	uint32_t tid = owner_now(t, slot);
 
 	if (!tid)
 		return false;
 	owner->since_ns = s->owner_since_ns;
+	owner->site_index = s->owner_site;
 	owner->site = tracer_site(t, s->owner_site);
 	owner->thread = tracer_thread(t, s->owner_thread);
 	/* Read while it changed hands: say nobody rather than something mixed. */
 	return owner->site && owner->thread && owner->thread->tid == tid &&
-	       __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE) == tid;
+	       owner_now(t, slot) == tid;
 }
 
 void tracer_phase(const struct tracer *t, int slot, struct abi_phase *phase)

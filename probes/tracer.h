@@ -104,9 +104,16 @@ size_t tracer_points(struct tracer *tracer, int target, const struct tracer_poin
 /* Occasions on which something was not recorded, by enum abi_lost. */
 void tracer_lost(const struct tracer *tracer, int target, uint64_t lost[ABI_LOST_KINDS]);
 
-/* The thread that holds the lock now. False: nobody, or the holder is not known. */
+/* Between these a target was recorded; until now while it is attached. */
+void tracer_span(const struct tracer *tracer, int target, uint64_t *begin_ns, uint64_t *end_ns);
+
+/*
+ * The thread that holds the lock now, or that held it when the target was detached. False: nobody,
+ * or the holder is not known.
+ */
 struct tracer_owner {
 	uint64_t since_ns;
+	uint32_t site_index;
 	const struct abi_site *site;
 	const struct abi_thread *thread;
 };

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * bqlstat report: show the runs of a file.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "analyzers/command.h"
+#include "analyzers/render/render.h"
+#include "analyzers/store/store.h"
+
+struct options {
+	int run;
+	int top;
+	gboolean json, list, each_vcpu;
+};
+
+static int list_runs(GArray *runs)
+{
+	for (unsigned i = 0; i < runs->len; i++) {
+		const struct store_entry *e = &g_array_index(runs, struct store_entry, i);
+		g_autoptr(GDateTime) t =
+			g_date_time_new_from_unix_local(e->begin_unix_ns / 1000000000);
+		g_autofree char *when = t ? g_date_time_format(t, "%F %T") : g_strdup("?");
+		char duration[RENDER_DURATION];
+
+		printf("%4d  %s  %8s  QEMU %s, process %u%s%s\n", (int)e->id, when,
+		       render_duration(duration, e->duration_ns), e->qemu_version, e->pid,
+		       *e->label ? "  " : "", e->label);
+	}
+	return EXIT_DONE;
+}
+
+/* One run, or each of them: JSON is then an array. */
+static int show(struct store *store, GArray *runs, const struct options *o)
+{
+	struct render_options how = {
+		.top = o->top,
+		.each_vcpu = o->each_vcpu,
+		.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
+	};
+	bool many = !o->run && runs->len > 1;
+	struct store_error err;
+	struct run *run;
+
+	if (o->json && many)
+		puts("[");
+	for (unsigned i = 0; i < (o->run ? 1 : runs->len); i++) {
+		int64_t id = o->run ? o->run : g_array_index(runs, struct store_entry, i).id;
+
+		if (store_load(store, id, &run, &err))
+			return command_fail(EXIT_CANNOT, "%s", err.text);
+		if (o->json) {
+			g_autofree char *json = render_json(run, &how);
+
+			printf("%s\n%s", json, many && i + 1 < runs->len ? ",\n" : "");
+		} else {
+			printf("%s", i ? "\n\n" : "");
+			render_text(stdout, run, &how);
+		}
+		run_free(run);
+	}
+	if (o->json && many)
+		puts("]");
+	return EXIT_DONE;
+}
+
+static int report(const struct command *command, int argc, char **argv)
+{
+	struct options o = {.top = -1};
+	const GOptionEntry entries[] = {
+		{"json", 'j', 0, G_OPTION_ARG_NONE, &o.json, "for programs", NULL},
+		{"list", 'l', 0, G_OPTION_ARG_NONE, &o.list, "only list the runs", NULL},
+		{"run", 'r', 0, G_OPTION_ARG_INT, &o.run, "only this run", "N"},
+		{"top", 't', 0, G_OPTION_ARG_INT, &o.top,
+		 "at most N rows of each list, 0: all (text 20, JSON all)", "N"},
+		{"vcpus", 'v', 0, G_OPTION_ARG_NONE, &o.each_vcpu, "vCPUs one by one", NULL},
+		{NULL},
+	};
+	struct store *store = NULL;
+	struct store_error err;
+	GArray *runs = NULL;
+	int code;
+
+	if (!command_options(command, entries, &argc, &argv))
+		return EXIT_USAGE;
+	if (argc != 2 || o.top < -1 || o.run < 0)
+		return command_fail(EXIT_USAGE,
+				    "give one run file: `bqlstat help report` tells how");
+	if (o.top < 0)
+		o.top = o.json ? 0 : 20;
+	if (store_open(argv[1], &store, &err)) {
+		code = command_fail(EXIT_CANNOT, "%s", err.text);
+		goto cleanup;
+	}
+	runs = store_list(store, &err);
+	if (!runs) {
+		code = command_fail(EXIT_CANNOT, "%s", err.text);
+		goto cleanup;
+	}
+	if (!runs->len) {
+		code = command_fail(EXIT_CANNOT,
+				    "%s holds no run: record one with `bqlstat record`", argv[1]);
+		goto cleanup;
+	}
+	code = o.list ? list_runs(runs) : show(store, runs, &o);
+	if (code == EXIT_DONE && (fflush(stdout) || ferror(stdout)))
+		code = command_fail(EXIT_CANNOT, "cannot write the report: %s", strerror(errno));
+
+cleanup:
+	if (runs)
+		g_array_unref(runs);
+	store_close(store);
+	return code;
+}
+
+const struct command command_report = {
+	.name = "report",
+	.does = "show what was recorded",
+	.usage = "FILE",
+	.help = "Shows every run in FILE: who held the lock (by call site and thread, longest "
+		"total\n"
+		"first), the longest holds with what the holder was blocked on, and the phases of "
+		"an\n"
+		"incoming migration.\n\n"
+		"A call site is the file:line of QEMU's source that took the lock. \"held\" is the "
+		"time\n"
+		"between taking and giving it back, \"wait\" the time between asking for it and "
+		"having\n"
+		"it, \"blocked\" how much of the held time the holder was asleep and in which "
+		"system call\n"
+		"or page fault. The probes' own time is taken off everywhere.",
+	.run = report,
+};

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The report for programs. docs/report-json.md describes every member; a member is added, never
+ * changed in meaning, as long as "format" stays the same.
+ */
+#include <json-glib/json-glib.h>
+
+#include "analyzers/render/render.h"
+
+#define FORMAT 1
+
+static void add_int(JsonBuilder *b, const char *name, uint64_t value)
+{
+	json_builder_set_member_name(b, name);
+	json_builder_add_int_value(b, value);
+}
+
+static void add_bool(JsonBuilder *b, const char *name, bool value)
+{
+	json_builder_set_member_name(b, name);
+	json_builder_add_boolean_value(b, value);
+}
+
+/* What QEMU or the kernel named may be any bytes: JSON takes UTF-8 only. */
+static void add_text(JsonBuilder *b, const char *name, const char *value)
+{
+	g_autofree char *valid = g_utf8_make_valid(value, -1);
+
+	json_builder_set_member_name(b, name);
+	json_builder_add_string_value(b, valid);
+}
+
+static void begin_object(JsonBuilder *b, const char *name)
+{
+	json_builder_set_member_name(b, name);
+	json_builder_begin_object(b);
+}
+
+static void begin_array(JsonBuilder *b, const char *name)
+{
+	json_builder_set_member_name(b, name);
+	json_builder_begin_array(b);
+}
+
+static uint64_t since_begin(const struct run *run, uint64_t ns)
+{
+	return ns > run->begin_ns ? ns - run->begin_ns : 0;
+}
+
+static void add_head(JsonBuilder *b, const struct run *run)
+{
+	add_int(b, "format", FORMAT);
+	add_int(b, "run", run->id);
+	add_text(b, "label", run->label);
+	add_text(b, "source", run->source);
+	add_text(b, "tool", run->tool);
+	add_int(b, "begin_unix_ns", run->begin_unix_ns);
+	add_int(b, "begin_ns", run->begin_ns);
+	add_int(b, "duration_ns", run->duration_ns);
+	add_text(b, "ended", run->ended);
+	add_int(b, "threshold_ns", run->threshold_ns);
+	begin_object(b, "qemu");
+	add_int(b, "pid", run->pid);
+	add_text(b, "version", run->qemu_version);
+	add_text(b, "generation", run->qemu_generation);
+	add_text(b, "build_id", run->qemu_build_id);
+	add_text(b, "path", run->qemu_path);
+	add_text(b, "cmdline", run->qemu_cmdline);
+	json_builder_end_object(b);
+	begin_object(b, "machine");
+	add_text(b, "kernel", run->kernel);
+	add_text(b, "cpu", run->cpu);
+	add_int(b, "cpus", run->cpus);
+	json_builder_end_object(b);
+	begin_object(b, "probe_cost");
+	add_bool(b, "measured", run->calibrated);
+	add_int(b, "pair_ns", run->pair_ns);
+	add_int(b, "hold_bias_ns", run->hold_bias_ns);
+	add_int(b, "wait_bias_ns", run->wait_bias_ns);
+	json_builder_end_object(b);
+}
+
+static void add_honesty(JsonBuilder *b, const struct run *run)
+{
+	add_int(b, "lost_total", run_lost(run));
+	begin_object(b, "lost");
+	for (unsigned i = 0; i < run->lost->len; i++) {
+		const struct lost *l = &g_array_index(run->lost, struct lost, i);
+
+		add_int(b, l->what, l->count);
+	}
+	json_builder_end_object(b);
+	begin_array(b, "points");
+	for (unsigned i = 0; i < run->points->len; i++) {
+		const struct point *p = &g_array_index(run->points, struct point, i);
+
+		json_builder_begin_object(b);
+		add_text(b, "kind", p->kind);
+		add_int(b, "vaddr", p->vaddr);
+		add_text(b, "insn", p->insn);
+		add_bool(b, "emulated", p->emulated);
+		add_bool(b, "attached", p->attached);
+		add_bool(b, "shared", p->shared);
+		add_bool(b, "hit", p->hit);
+		add_text(b, "refusal", p->refusal);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+}
+
+static void add_site(JsonBuilder *b, const struct run *run, unsigned index)
+{
+	const struct site *s = &g_array_index(run->sites, struct site, index);
+
+	add_text(b, "file", render_file(s->file));
+	add_int(b, "line", s->line);
+	add_bool(b, "condvar", s->cond);
+}
+
+static void add_blocked(JsonBuilder *b, const struct blocking *blocking)
+{
+	json_builder_begin_object(b);
+	add_text(b, "cause", cause_name(blocking->cause));
+	add_int(b, "count", blocking->count);
+	add_int(b, "ns", blocking->ns);
+	json_builder_end_object(b);
+}
+
+static void add_distribution(JsonBuilder *b, const char *name, uint64_t count, uint64_t total_ns,
+			     uint64_t p50_ns, uint64_t p99_ns, uint64_t max_ns)
+{
+	begin_object(b, name);
+	add_int(b, "count", count);
+	add_int(b, "total_ns", total_ns);
+	add_int(b, "p50_ns", p50_ns);
+	add_int(b, "p99_ns", p99_ns);
+	add_int(b, "max_ns", max_ns);
+	json_builder_end_object(b);
+}
+
+static void add_rows(JsonBuilder *b, struct run *run, const struct render_options *o)
+{
+	g_autoptr(GArray) rows = run_rows(run, o->each_vcpu);
+
+	add_int(b, "acquired", run_acquired(run));
+	add_int(b, "held_ns", run_held_ns(run));
+	begin_array(b, "sites");
+	for (unsigned i = 0; i < rows->len && (!o->top || i < o->top); i++) {
+		const struct row *r = &g_array_index(rows, struct row, i);
+
+		json_builder_begin_object(b);
+		add_site(b, run, r->site);
+		add_text(b, "role", role_name(r->role));
+		add_text(b, "who", r->who);
+		add_int(b, "acquired", r->acquired);
+		add_distribution(b, "hold", r->holds, r->hold_total_ns, r->hold_p50_ns,
+				 r->hold_p99_ns, r->hold_max_ns);
+		add_distribution(b, "wait", r->waits, r->wait_total_ns, r->wait_p50_ns,
+				 r->wait_p99_ns, r->wait_max_ns);
+		add_int(b, "runnable_ns", r->runnable_ns);
+		begin_array(b, "blocked");
+		for (unsigned c = 0; c < r->blocking->len; c++)
+			add_blocked(b, &g_array_index(r->blocking, struct blocking, c));
+		json_builder_end_array(b);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+}
+
+static void add_phase(JsonBuilder *b, const char *name, const struct phase_at *at)
+{
+	begin_object(b, name);
+	add_text(b, "phase", phase_name(at->phase));
+	add_text(b, "device", at->device);
+	json_builder_end_object(b);
+}
+
+static void add_hold(JsonBuilder *b, struct run *run, const struct hold *h)
+{
+	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
+
+	json_builder_begin_object(b);
+	add_int(b, "at_ns", since_begin(run, h->begin_ns));
+	add_int(b, "hold_ns", run_hold_ns(run, h->hold_ns));
+	json_builder_set_member_name(b, "wait_ns");
+	if (h->wait_ns == UNKNOWN_NS)
+		json_builder_add_null_value(b);
+	else
+		json_builder_add_int_value(b, run_wait_ns(run, h->wait_ns));
+	add_bool(b, "unfinished", h->unfinished);
+	add_site(b, run, h->site);
+	add_text(b, "role", role_name(t->role));
+	add_text(b, "who", run_who(run, t, true));
+	add_int(b, "tid", t->tid);
+	add_int(b, "runnable_ns", h->runnable_ns);
+	begin_array(b, "blocked");
+	for (unsigned c = 0; c < G_N_ELEMENTS(h->blocked); c++)
+		if (h->blocked[c].count)
+			add_blocked(b, &h->blocked[c]);
+	json_builder_end_array(b);
+	if (h->longest_ns) {
+		begin_object(b, "longest_block");
+		add_text(b, "cause", cause_name(h->longest_cause));
+		add_int(b, "ns", h->longest_ns);
+		add_phase(b, "in", &h->at_longest);
+		json_builder_end_object(b);
+	}
+	add_phase(b, "begin", &h->at_begin);
+	add_phase(b, "end", &h->at_end);
+	json_builder_end_object(b);
+}
+
+char *render_json(struct run *run, const struct render_options *options)
+{
+	g_autoptr(GPtrArray) longest = run_longest(run, options->top);
+	g_autoptr(JsonBuilder) b = json_builder_new();
+	g_autoptr(JsonNode) root = NULL;
+
+	json_builder_begin_object(b);
+	add_head(b, run);
+	add_honesty(b, run);
+	add_rows(b, run, options);
+	begin_array(b, "holds");
+	for (unsigned i = 0; i < longest->len; i++)
+		add_hold(b, run, longest->pdata[i]);
+	json_builder_end_array(b);
+	begin_array(b, "phases");
+	for (unsigned i = 0; i < run->marks->len; i++) {
+		const struct mark *m = &g_array_index(run->marks, struct mark, i);
+
+		json_builder_begin_object(b);
+		add_int(b, "at_ns", since_begin(run, m->at_ns));
+		add_text(b, "phase", phase_name(m->in.phase));
+		add_text(b, "device", m->in.device);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+	json_builder_end_object(b);
+	root = json_builder_get_root(b);
+	return json_to_string(root, TRUE);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reports: from the model only. Every duration shown has the probes' bias taken off.
+ */
+#ifndef RENDER_H
+#define RENDER_H
+
+#include <stdio.h>
+
+#include "analyzers/model/run.h"
+
+struct render_options {
+	unsigned top;	/* rows of each list; 0: all */
+	bool each_vcpu; /* vCPUs apart instead of together */
+	bool colour;
+};
+
+void render_text(FILE *out, struct run *run, const struct render_options *options);
+/* One JSON object; docs/report-json.md describes it. Free with g_free(). */
+char *render_json(struct run *run, const struct render_options *options);
+
+/* "0", "850 ns", "12.3 us", "1.20 s": three digits, at most 7 characters and a NUL. */
+#define RENDER_DURATION 16
+const char *render_duration(char text[RENDER_DURATION], uint64_t ns);
+/* A source file without the leading "../" of QEMU's build folder. */
+const char *render_file(const char *file);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The report for a terminal.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "analyzers/render/render.h"
+
+#define BOLD  "\033[1m"
+#define RED   "\033[31m"
+#define PLAIN "\033[0m"
+
+/* A hold this long is felt: QEMU's monitor and every vCPU that touches a device wait for it. */
+#define FELT_NS 10000000
+
+const char *render_duration(char text[RENDER_DURATION], uint64_t ns)
+{
+	static const struct {
+		double unit;
+		const char *name;
+	} units[] = {{1e9, "s"}, {1e6, "ms"}, {1e3, "us"}};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(units); i++) {
+		double value = ns / units[i].unit;
+
+		/* 0.9995 and not 1: "1000 us" would be four digits. */
+		if (value < 0.9995)
+			continue;
+		snprintf(text, RENDER_DURATION, "%.*f %s",
+			 value < 9.995	 ? 2
+			 : value < 99.95 ? 1
+					 : 0,
+			 value, units[i].name);
+		return text;
+	}
+	if (ns)
+		snprintf(text, RENDER_DURATION, "%d ns", (int)ns);
+	else
+		snprintf(text, RENDER_DURATION, "0");
+	return text;
+}
+
+/* For printf's arguments: a buffer that lives until the end of the full expression's block. */
+#define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
+
+const char *render_file(const char *file)
+{
+	while (g_str_has_prefix(file, "../"))
+		file += 3;
+	return file;
+}
+
+static char *site_text(const struct run *run, unsigned index)
+{
+	const struct site *s = &g_array_index(run->sites, struct site, index);
+
+	if (!s->line && !*s->file)
+		return g_strdup("(asked before the attach)");
+	return g_strdup_printf("%s:%u%s", *s->file ? render_file(s->file) : "?", s->line,
+			       s->cond ? " (condvar)" : "");
+}
+
+static char *phase_text(const struct phase_at *at)
+{
+	return at->phase == PHASE_DEVICE ? g_strdup_printf("device %s", at->device)
+					 : g_strdup(phase_name(at->phase));
+}
+
+static void heading(FILE *out, const struct render_options *o, const char *text)
+{
+	fprintf(out, "\n%s%s%s\n", o->colour ? BOLD : "", text, o->colour ? PLAIN : "");
+}
+
+static void show_points(FILE *out, const struct run *run)
+{
+	g_autoptr(GString) never = g_string_new(NULL), refused = g_string_new(NULL);
+	unsigned attached = 0, stepped = 0;
+
+	for (unsigned i = 0; i < run->points->len; i++) {
+		const struct point *p = &g_array_index(run->points, struct point, i);
+		GString *list = !p->attached ? refused : never;
+
+		attached += p->attached;
+		stepped += p->attached && !p->emulated;
+		if ((p->attached && p->hit) || strstr(list->str, p->kind))
+			continue;
+		g_string_append_printf(list, "%s%s", list->len ? ", " : "", p->kind);
+	}
+	fprintf(out, "  probes      %u attached", attached);
+	if (stepped)
+		fprintf(out, ", %u of them single-stepped (about 10 us a hit)", stepped);
+	if (never->len)
+		fprintf(out, "; never reached: %s", never->str);
+	fputc('\n', out);
+	if (refused->len)
+		fprintf(out, "  not placed  %s\n", refused->str);
+	for (unsigned i = 0; i < run->points->len; i++) {
+		const struct point *p = &g_array_index(run->points, struct point, i);
+
+		if (!p->attached)
+			fprintf(out, "              %s at 0x%llx: %s\n", p->kind,
+				(unsigned long long)p->vaddr, p->refusal);
+	}
+}
+
+static void show_lost(FILE *out, const struct run *run)
+{
+	fprintf(out, "  lost        %llu\n", (unsigned long long)run_lost(run));
+	for (unsigned i = 0; i < run->lost->len; i++) {
+		const struct lost *l = &g_array_index(run->lost, struct lost, i);
+
+		if (l->count)
+			fprintf(out, "              %llu %s\n", (unsigned long long)l->count,
+				lost_meaning(l->what));
+	}
+}
+
+static void show_head(FILE *out, const struct run *run, const struct render_options *o)
+{
+	g_autoptr(GDateTime) utc = g_date_time_new_from_unix_local(run->begin_unix_ns / 1000000000);
+	g_autofree char *when = utc ? g_date_time_format(utc, "%F %T") : g_strdup("?");
+	uint64_t held = run_held_ns(run);
+	g_autofree char *title =
+		g_strdup_printf("run %d%s%s: QEMU %s, process %u", (int)run->id,
+				*run->label ? " " : "", run->label, run->qemu_version, run->pid);
+
+	fprintf(out, "%s%s%s\n", o->colour ? BOLD : "", title, o->colour ? PLAIN : "");
+	fprintf(out, "  recorded    %s from %s, %s\n", D(run->duration_ns), when,
+		*run->ended ? run->ended : "cut short: bqlstat was killed");
+	fprintf(out, "  lock        held %.1f%% of the time: %s in %llu acquisitions\n",
+		run->duration_ns ? 100.0 * held / run->duration_ns : 0, D(held),
+		(unsigned long long)run_acquired(run));
+	show_lost(out, run);
+	if (run->calibrated)
+		fprintf(out,
+			"  probe cost  %s a lock and unlock here; taken off below: %s of every "
+			"hold, %s of every wait\n",
+			D(run->pair_ns), D(run->hold_bias_ns), D(run->wait_bias_ns));
+	else
+		fprintf(out,
+			"  probe cost  not measured: holds and waits are about 0.6 us too long\n");
+	show_points(out, run);
+	if (*run->kernel)
+		fprintf(out, "  machine     %s, %u x %s\n", run->kernel, run->cpus, run->cpu);
+}
+
+static void show_rows(FILE *out, struct run *run, const struct render_options *o)
+{
+	g_autoptr(GArray) rows = run_rows(run, o->each_vcpu);
+	unsigned shown = o->top && rows->len > o->top ? o->top : rows->len;
+	int width = 24, who = 4;
+
+	for (unsigned i = 0; i < shown; i++) {
+		const struct row *r = &g_array_index(rows, struct row, i);
+		g_autofree char *site = site_text(run, r->site);
+
+		width = MAX(width, (int)strlen(site));
+		who = MAX(who, (int)strlen(r->who));
+	}
+	heading(out, o, "Who held the lock");
+	fprintf(out, "  %-*s  %-*s %9s %8s %6s  %8s %8s %8s  %8s %8s %8s  %s\n", width, "call site",
+		who, "who", "count", "held", "share", "hold p50", "p99", "max", "wait p50", "p99",
+		"max", "blocked");
+	for (unsigned i = 0; i < shown; i++) {
+		const struct row *r = &g_array_index(rows, struct row, i);
+		g_autofree char *site = site_text(run, r->site);
+		bool felt = o->colour && r->hold_max_ns >= FELT_NS;
+
+		fprintf(out, "  %-*s  %-*s %9llu %8s %5.1f%%  %8s %8s %s%8s%s  %8s %8s %8s  %s",
+			width, site, who, r->who, (unsigned long long)r->acquired,
+			D(r->hold_total_ns),
+			run->duration_ns ? 100.0 * r->hold_total_ns / run->duration_ns : 0,
+			D(r->hold_p50_ns), D(r->hold_p99_ns), felt ? RED : "", D(r->hold_max_ns),
+			felt ? PLAIN : "", r->waits ? D(r->wait_p50_ns) : "-",
+			r->waits ? D(r->wait_p99_ns) : "-", r->waits ? D(r->wait_max_ns) : "-",
+			r->blocked_ns ? D(r->blocked_ns) : "-");
+		if (r->blocking->len)
+			fprintf(out, " %s",
+				cause_name(g_array_index(r->blocking, struct blocking, 0).cause));
+		fputc('\n', out);
+	}
+	if (shown < rows->len)
+		fprintf(out, "  and %u more: --top 0 shows all\n", rows->len - shown);
+	if (!rows->len)
+		fprintf(out, "  nobody: no thread took the lock in this time\n");
+}
+
+static void show_hold(FILE *out, struct run *run, const struct hold *h,
+		      const struct render_options *o)
+{
+	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
+	g_autofree char *site = site_text(run, h->site);
+	g_autofree char *begin = phase_text(&h->at_begin), *end = phase_text(&h->at_end);
+	uint64_t held = run_hold_ns(run, h->hold_ns);
+	bool felt = o->colour && held >= FELT_NS;
+
+	fprintf(out, "  %s%8s%s  %s by %s at +%s", felt ? RED : "", D(held), felt ? PLAIN : "",
+		site, run_who(run, t, true),
+		D(h->begin_ns > run->begin_ns ? h->begin_ns - run->begin_ns : 0));
+	if (h->wait_ns != UNKNOWN_NS && run_wait_ns(run, h->wait_ns) >= run->threshold_ns)
+		fprintf(out, ", waited %s", D(run_wait_ns(run, h->wait_ns)));
+	if (h->at_begin.phase || h->at_end.phase)
+		fprintf(out, ", in %s%s%s", begin, strcmp(begin, end) ? " to " : "",
+			strcmp(begin, end) ? end : "");
+	if (h->unfinished)
+		fprintf(out, ", still held at the end");
+	fputc('\n', out);
+	for (unsigned c = 0; c < G_N_ELEMENTS(h->blocked); c++) {
+		const struct blocking *b = &h->blocked[c];
+		bool longest = h->longest_ns && h->longest_cause == b->cause;
+
+		if (!b->count)
+			continue;
+		fprintf(out, "  %8s    blocked %s in %s, %llu times", "", D(b->ns),
+			cause_name(b->cause), (unsigned long long)b->count);
+		if (longest) {
+			g_autofree char *phase = phase_text(&h->at_longest);
+
+			fprintf(out, ", longest %s%s%s", D(h->longest_ns),
+				h->at_longest.phase ? " in " : "",
+				h->at_longest.phase ? phase : "");
+		}
+		fputc('\n', out);
+	}
+	if (h->runnable_ns > held / 10)
+		fprintf(out, "  %8s    %s waiting for a CPU\n", "", D(h->runnable_ns));
+}
+
+static void show_holds(FILE *out, struct run *run, const struct render_options *o)
+{
+	g_autoptr(GPtrArray) longest = run_longest(run, o->top);
+
+	if (!longest->len)
+		return;
+	heading(out, o, "Longest holds");
+	for (unsigned i = 0; i < longest->len; i++)
+		show_hold(out, run, longest->pdata[i], o);
+}
+
+static void show_phases(FILE *out, struct run *run, const struct render_options *o)
+{
+	unsigned devices = 0;
+
+	if (!run->marks->len)
+		return;
+	heading(out, o, "Incoming migration");
+	for (unsigned i = 0; i < run->marks->len; i++) {
+		const struct mark *m = &g_array_index(run->marks, struct mark, i);
+		const struct mark *next = i + 1 < run->marks->len ? m + 1 : NULL;
+		uint64_t end = next ? next->at_ns : run->begin_ns + run->duration_ns;
+		g_autofree char *phase = phase_text(&m->in);
+
+		if (m->in.phase == PHASE_NONE)
+			continue;
+		/* Between two device sections the phase falls back for some microseconds. */
+		if (i && m[-1].in.phase == PHASE_DEVICE && next && next->in.phase == PHASE_DEVICE)
+			continue;
+		if (m->in.phase == PHASE_DEVICE && o->top && ++devices > o->top) {
+			if (devices == o->top + 1)
+				fprintf(out, "  %10s  more devices: --top 0 shows all\n", "");
+			continue;
+		}
+		fprintf(out, "  +%9s  %-40s %8s\n",
+			D(m->at_ns > run->begin_ns ? m->at_ns - run->begin_ns : 0), phase,
+			D(end > m->at_ns ? end - m->at_ns : 0));
+	}
+}
+
+void render_text(FILE *out, struct run *run, const struct render_options *options)
+{
+	show_head(out, run, options);
+	show_rows(out, run, options);
+	show_holds(out, run, options);
+	show_phases(out, run, options);
+}
