@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -74,8 +75,9 @@ struct lab_proxy {
 	socklen_t target_len;
 	int listener, wake;
 	GThread *thread;
-	GMutex lock; /* guards everything below, which the thread also changes */
-	GCond fired;
+	/* Guards everything below, which the thread also changes. pthread's: TSAN knows it. */
+	pthread_mutex_t lock;
+	pthread_cond_t fired;
 	bool stop;
 	struct rule *rules;
 	size_t n_rules;
@@ -213,7 +215,7 @@ static void fire(struct lab_proxy *p, struct connection *c)
 	struct rule *r = &p->rules[c->rule];
 
 	r->fired_ns = lab_now_ns();
-	g_cond_broadcast(&p->fired);
+	pthread_cond_broadcast(&p->fired);
 	switch (r->rule.fault) {
 	case LAB_FAULT_STALL:
 		c->state = STALLED;
@@ -429,7 +431,7 @@ static gpointer run(gpointer opaque)
 	struct lab_proxy *p = opaque;
 	struct pollfd fds[2 + SIDES * MAX_CONNECTIONS];
 
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	while (!p->stop) {
 		uint64_t until = NEVER, now;
 		struct timespec timeout;
@@ -449,9 +451,9 @@ static gpointer run(gpointer opaque)
 		now = lab_now_ns();
 		until = until > now ? MIN(until - now, 1000000000) : 0;
 		timeout = (struct timespec){until / 1000000000, until % 1000000000};
-		g_mutex_unlock(&p->lock);
+		pthread_mutex_unlock(&p->lock);
 		ppoll(fds, 2 + n * SIDES, &timeout, NULL);
-		g_mutex_lock(&p->lock);
+		pthread_mutex_lock(&p->lock);
 		if (fds[0].revents) {
 			uint64_t count;
 
@@ -471,7 +473,7 @@ static gpointer run(gpointer opaque)
 	for (unsigned i = 0; i < p->n_connections; i++)
 		if (p->connections[i].state != CLOSED)
 			close_connection(&p->connections[i], false);
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
 
@@ -537,8 +539,8 @@ struct lab_proxy *lab_proxy_new(const char *target, const struct lab_rule *rules
 	socklen_t len = sizeof(local);
 
 	p->listener = p->wake = -1;
-	g_mutex_init(&p->lock);
-	g_cond_init(&p->fired);
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->fired, NULL);
 	p->rules = g_new0(struct rule, n_rules);
 	p->n_rules = n_rules;
 	for (unsigned i = 0; i < MAX_CONNECTIONS; i++)
@@ -580,9 +582,9 @@ void lab_proxy_free(struct lab_proxy *p)
 	if (!p)
 		return;
 	if (p->thread) {
-		g_mutex_lock(&p->lock);
+		pthread_mutex_lock(&p->lock);
 		p->stop = true;
-		g_mutex_unlock(&p->lock);
+		pthread_mutex_unlock(&p->lock);
 		wake(p);
 		g_thread_join(p->thread);
 	}
@@ -590,8 +592,8 @@ void lab_proxy_free(struct lab_proxy *p)
 		close(p->listener);
 	if (p->wake >= 0)
 		close(p->wake);
-	g_mutex_clear(&p->lock);
-	g_cond_clear(&p->fired);
+	pthread_mutex_destroy(&p->lock);
+	pthread_cond_destroy(&p->fired);
 	g_free(p->rules);
 	g_free(p->uri);
 	g_free(p);
@@ -606,25 +608,25 @@ uint64_t lab_proxy_fired_ns(struct lab_proxy *p, size_t rule)
 {
 	uint64_t fired;
 
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	fired = rule < p->n_rules ? p->rules[rule].fired_ns : 0;
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	return fired;
 }
 
 bool lab_proxy_wait_fired(struct lab_proxy *p, size_t rule, unsigned timeout_ms, GError **error)
 {
-	/* g_get_monotonic_time() is CLOCK_MONOTONIC in microseconds. */
-	gint64 deadline = g_get_monotonic_time() + timeout_ms * 1000LL;
+	uint64_t deadline = deadline_in(timeout_ms);
+	const struct timespec until = {deadline / 1000000000, deadline % 1000000000};
 	bool fired;
 
 	g_assert(rule < p->n_rules);
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	while (!p->rules[rule].fired_ns)
-		if (!g_cond_wait_until(&p->fired, &p->lock, deadline))
+		if (pthread_cond_clockwait(&p->fired, &p->lock, CLOCK_MONOTONIC, &until))
 			break;
 	fired = p->rules[rule].fired_ns;
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	if (!fired)
 		g_set_error(error, LAB_ERROR, LAB_ERROR_TIMEOUT,
 			    "the stream did not reach the place of rule %zu in %u ms", rule,
@@ -635,9 +637,9 @@ bool lab_proxy_wait_fired(struct lab_proxy *p, size_t rule, unsigned timeout_ms,
 void lab_proxy_release(struct lab_proxy *p, size_t rule)
 {
 	g_assert(rule < p->n_rules);
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	p->rules[rule].released = true;
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	wake(p);
 }
 
@@ -645,7 +647,7 @@ bool lab_proxy_connection(struct lab_proxy *p, unsigned nth, struct lab_connecti
 {
 	bool there;
 
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	there = nth < p->n_connections;
 	if (there) {
 		struct connection *c = &p->connections[nth];
@@ -654,6 +656,6 @@ bool lab_proxy_connection(struct lab_proxy *p, unsigned nth, struct lab_connecti
 		connection->forward_bytes = c->flow[SOURCE].passed_bytes;
 		connection->backward_bytes = c->flow[DESTINATION].passed_bytes;
 	}
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	return there;
 }

@@ -158,27 +158,32 @@ int main(int argc, char **argv)
 	error = script_parse(&script, text);
 	if (error) {
 		fprintf(stderr, "lockdance: %s\n", error);
-		return 2;
+		ret = 2;
+		goto cleanup;
 	}
 	sigaction(SIGUSR1, &wake, NULL);
 	alarm(LIMIT_SECONDS);
 	error = perform(&script, ledger_path, wait_start ? say_ready : go_at_once, &result);
 	if (error) {
 		fprintf(stderr, "lockdance: %s\n", error);
-		return 3;
+		ret = 3;
+		goto cleanup;
 	}
 	if (pairs)
 		printf("%" PRIu64 " pairs, %.0f pairs/s\n", pairs * threads,
 		       pairs * threads * 1e9 / (result.end_ns - result.begin_ns));
 	ret = ledger_path ? ledger_write(ledger_path, result.ledgers, script.n_parts) : 0;
-	if (ret)
+	if (ret) {
 		fprintf(stderr, "lockdance: cannot write %s: %s\n", ledger_path, strerror(-ret));
+		ret = 3;
+	}
 	if (wait_end) {
 		puts("done");
 		fflush(stdout);
 		wait_for_word();
 	}
+cleanup:
 	script_free(&script);
 	free(text);
-	return ret ? 3 : 0;
+	return ret;
 }
