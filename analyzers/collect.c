@@ -230,6 +230,13 @@ struct update {
 	GHashTable *usages; /* struct abi_site * -> index in run->usages */
 };
 
+static int by_time(const void *a, const void *b)
+{
+	const struct blocking *x = a, *y = b;
+
+	return x->ns < y->ns ? 1 : x->ns > y->ns ? -1 : 0;
+}
+
 static void add_hold(struct update *u, const struct abi_hold *h, bool unfinished)
 {
 	const struct abi_site *site = tracer_site(u->c->tracer, h->site);
@@ -256,6 +263,7 @@ static void add_hold(struct update *u, const struct abi_hold *h, bool unfinished
 		out.blocked[i].count = h->blocked[i].count;
 		out.blocked[i].ns = h->blocked[i].ns;
 	}
+	qsort(out.blocked, ABI_CAUSES, sizeof(*out.blocked), by_time);
 	for (unsigned i = 0; i < G_N_ELEMENTS(into); i++) {
 		bool known = i != 2 || h->longest_ns;
 

@@ -44,6 +44,7 @@ enum role role_of(bool leader, const char *comm, const char *leader_comm, int *n
 		{"IO ", ROLE_IOTHREAD},
 		{"worker", ROLE_WORKER},
 		{"CPU ", ROLE_VCPU},
+		{"ALL CPUs", ROLE_VCPU},
 	};
 
 	*number = -1;

@@ -100,7 +100,7 @@ struct hold {
 	unsigned site, thread;
 	bool unfinished; /* still held when the recording ended: hold_ns is until then */
 	uint64_t runnable_ns;
-	struct blocking blocked[ABI_CAUSES]; /* count 0: unused */
+	struct blocking blocked[ABI_CAUSES]; /* most time first; count 0: unused */
 	uint64_t longest_ns;		     /* its longest single block, 0: none */
 	int longest_cause;
 	struct phase_at at_begin, at_end, at_longest;

@@ -234,7 +234,8 @@ static const struct table tables[] = {
 	 " longest_ns, longest_cause, begin_phase, begin_device, end_phase, end_device,"
 	 " longest_phase, longest_device FROM hold WHERE run = ? ORDER BY id",
 	 load_hold},
-	{"SELECT hold, cause, count, ns FROM hold_blocking WHERE run = ?", load_hold_blocking},
+	{"SELECT hold, cause, count, ns FROM hold_blocking WHERE run = ? ORDER BY hold, ns DESC",
+	 load_hold_blocking},
 	{"SELECT at_ns, phase, device FROM phase WHERE run = ? ORDER BY id", load_mark},
 	{"SELECT kind, vaddr, insn, emulated, attached, shared, hit, refusal FROM point"
 	 " WHERE run = ? ORDER BY id",
