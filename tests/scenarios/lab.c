@@ -280,7 +280,6 @@ static void half_open(gconstpointer version)
 	};
 	g_autoptr(GError) error = NULL;
 	g_autoptr(lab_pair) pair = NULL;
-	g_autoptr(JsonNode) status = NULL;
 	struct lab_migration result;
 	int code;
 
