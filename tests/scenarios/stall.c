@@ -10,6 +10,9 @@
 /* The promise, and the slack of a machine that also runs two QEMUs' emulated CPUs. */
 enum { P99_LIMIT_MS = 20, ABOVE_IDLE_MS = 20 };
 
+/* A machine on which even an idle QEMU answers so late cannot show what ours does: try again. */
+enum { NOISE_LIMIT_MS = 15, ATTEMPTS = 4 };
+
 struct cell {
 	const char *version;
 	const char *policy;
@@ -23,14 +26,19 @@ static void test_stall(gconstpointer opaque)
 		.version = cell->version, .policy = cell->policy, .place = cell->place
 	};
 	g_autoptr(GError) error = NULL;
-	struct lab_stall_result result;
+	struct lab_stall_result result = { 0 };
 
-	if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
-		return;
-	g_assert_no_error(error);
-	g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
-		       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-		       result.idle.max_ns / 1e6);
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		lab_migration_clear(&result.migration);
+		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
+			return;
+		g_assert_no_error(error);
+		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
+			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
+			       result.idle.max_ns / 1e6);
+		if (result.idle.max_ns <= NOISE_LIMIT_MS * MS)
+			break;
+	}
 	g_assert_cmpuint(result.monitor.p99_ns, <=, P99_LIMIT_MS * MS);
 	g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + ABOVE_IDLE_MS * MS);
 	lab_migration_clear(&result.migration);
@@ -57,6 +65,7 @@ int main(int argc, char **argv)
 	static const char *const policies[] = { "wait", "io-free" };
 
 	g_test_init(&argc, &argv, NULL);
+	g_test_set_nonfatal_assertions();
 	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++) {
 		g_autofree char *freeze = g_strdup_printf("/stall/%s/stock-freezes", versions[v]);
 
