@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The attach plan: which probe goes where in one QEMU. Only where the seam map says, by file
+ * Attaching by the plan: which probe goes where in one QEMU. Only where the seam map says, by file
  * offset, for this process alone, and only where the bytes in memory are those of the file: a
  * uprobe runs the file's instruction, so on patched bytes it would kill the QEMU.
  */
@@ -12,14 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "probes/plan.h"
 #include "probes/private.h"
 
-#define INT3 0xcc
-
-/*
- * What serves each kind of point. COND_WOKE is needless where STATUS tells of every transition, and
- * a RAM section's end changes no phase: the next section begins at once.
- */
+/* What serves each kind of point that the plan uses. */
 static struct bpf_program *program_for(const struct tracer *t, enum seam_point_kind kind,
 				       enum abi_mark *mark)
 {
@@ -65,13 +61,6 @@ static struct bpf_program *program_for(const struct tracer *t, enum seam_point_k
 		return NULL;
 	}
 	return t->skel->progs.on_mark;
-}
-
-/* Without these nothing can be measured. */
-static bool essential(enum seam_point_kind kind)
-{
-	return kind == SEAM_ASK || kind == SEAM_ACQUIRED || kind == SEAM_RELEASED ||
-	       kind == SEAM_STATUS;
 }
 
 void target_clear(struct target *target)
@@ -161,51 +150,22 @@ int slot_attach(struct tracer *t, int slot, struct bpf_program *prog, const char
 	return 0;
 }
 
-/*
- * Whether memory holds what the file holds. A lone int3 over the first byte is a breakpoint:
- * another tracer's uprobe, which the kernel shares with ours, unless a debugger is attached, whose
- * own breakpoint we would take away from it.
- */
-static bool text_is_original(struct target *target, const struct seam_point *point,
-			     struct tracer_point *out)
-{
-	uint8_t live[16];
-	size_t len = point->code_len < sizeof(live) ? point->code_len : sizeof(live);
-	pid_t debugger;
-
-	if (!process_read(target->mem_fd, target->bias + point->vaddr, live, len)) {
-		snprintf(out->refusal, sizeof(out->refusal), "its memory cannot be read");
-		return false;
-	}
-	if (!memcmp(live, point->code, len))
-		return true;
-	if (live[0] == INT3 && !memcmp(live + 1, point->code + 1, len - 1)) {
-		debugger = process_debugger(target->pid);
-		if (!debugger || debugger == getpid()) {
-			out->shared = true;
-			return true;
-		}
-		snprintf(out->refusal, sizeof(out->refusal), "a breakpoint of debugger %d is on it",
-			 debugger);
-		return false;
-	}
-	snprintf(out->refusal, sizeof(out->refusal),
-		 "memory differs from the file: something has patched it");
-	return false;
-}
-
 static int attach_point(struct tracer *t, int slot, const struct seam_point *point,
 			struct bpf_program *prog, enum abi_mark mark)
 {
 	struct target *target = &t->targets[slot];
 	struct tracer_point *out = &target->points[target->nr_points];
+	const struct plan_process process = {target->pid, target->bias, target->mem_fd};
+	enum plan_text text;
 	int err;
 
 	out->kind = point->kind;
 	out->vaddr = point->vaddr;
 	out->insn = point->insn;
 	out->emulated = point->emulated;
-	if (!text_is_original(target, point, out)) {
+	text = plan_text(&process, point, out->refusal, sizeof(out->refusal));
+	out->shared = text == PLAN_TEXT_SHARED;
+	if (text == PLAN_TEXT_REFUSED) {
 		target->nr_points++;
 		return -ETXTBSY;
 	}
@@ -223,19 +183,16 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 {
 	struct target *target = &t->targets[slot];
 	const struct seam_point *points;
-	bool status = false, have[SEAM_POINT_KINDS] = {};
+	bool status = plan_by_status(target->map), have[SEAM_POINT_KINDS] = {};
 	size_t count;
 	int ret;
 
 	points = seam_map_points(target->map, &count);
-	for (size_t i = 0; i < count; i++)
-		status |= points[i].kind == SEAM_STATUS;
-
 	for (size_t i = 0; i < count; i++) {
 		enum abi_mark mark;
 		struct bpf_program *prog = program_for(t, points[i].kind, &mark);
 
-		if (!prog || (status && points[i].kind == SEAM_COND_WOKE))
+		if (!prog || !plan_uses(points[i].kind, status))
 			continue;
 		if (target->nr_points == ABI_POINTS) {
 			tracer_fail(err, "process %d needs more than %d probe points", target->pid,
@@ -247,7 +204,7 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 			have[points[i].kind] = true;
 			continue;
 		}
-		if (!essential(points[i].kind))
+		if (!plan_needs(points[i].kind, status))
 			continue;
 		tracer_fail(err, "cannot trace process %d: the %s point at 0x%llx: %s", target->pid,
 			    seam_point_kind_name(points[i].kind),
@@ -256,11 +213,9 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 		return ret == -ETXTBSY ? -ENOTSUP : ret;
 	}
 	for (int kind = 0; kind < SEAM_POINT_KINDS; kind++) {
-		bool need = status ? kind == SEAM_ASK || kind == SEAM_STATUS
-				   : essential(kind) && kind != SEAM_STATUS;
 		const char *why;
 
-		if (!need || have[kind])
+		if (!plan_needs(kind, status) || have[kind])
 			continue;
 		why = seam_map_missing(target->map, kind);
 		tracer_fail(err, "cannot trace process %d (QEMU %s): no %s point in this build: %s",
