@@ -19,9 +19,10 @@
 #include "analyzers/render/render.h"
 #include "analyzers/store/store.h"
 
-#define POLL_MS	    200 /* how often events are fetched and new call sites get their name */
-#define PROGRESS_NS 1000000000ULL
-#define SAVE_NS	    5000000000ULL /* at most this much is lost when bqlstat is killed */
+#define POLL_MS	      200 /* how often events are fetched and new call sites get their name */
+#define PROGRESS_NS   1000000000ULL
+#define FIRST_SAVE_NS 1000000000ULL
+#define SAVE_NS	      5000000000ULL /* at most this much is lost when bqlstat is killed */
 
 struct target {
 	int number; /* the tracer's */
@@ -214,7 +215,7 @@ static const char *how_it_exited(struct record *r, const struct target *t)
 /* Until the time is up, the user stops it or every QEMU has exited. */
 static int watch(struct record *r)
 {
-	uint64_t begin = now_ns(), saved = begin, shown = begin;
+	uint64_t begin = now_ns(), save_at = begin + FIRST_SAVE_NS, shown = begin;
 	bool progress = !r->quiet && isatty(STDERR_FILENO);
 	struct signalfd_siginfo info;
 	unsigned alive = r->targets->len;
@@ -247,9 +248,9 @@ static int watch(struct record *r)
 			alive--;
 		}
 		now = now_ns();
-		if (now - saved >= SAVE_NS) {
+		if (now >= save_at) {
 			code = save(r);
-			saved = now;
+			save_at = now + SAVE_NS;
 		}
 		if (progress && now - shown >= PROGRESS_NS) {
 			show_progress(r, begin);

@@ -184,7 +184,11 @@ const char *lab_program(const char *name)
 	}
 	if (!path) {
 		g_autofree char *own = own_folder();
+		char *tests = g_strrstr(own, "/tests/");
 
+		/* A test may bear the name of the program that it tests. */
+		if (tests)
+			*tests = '\0';
 		path = find_above(own, name);
 	}
 	g_hash_table_insert(known, g_strdup(name), path);

@@ -218,7 +218,7 @@ enum phase phase_from_name(const char *name);
 const char *lost_name(enum abi_lost lost);
 /* What a name in struct lost means, in a few words. */
 const char *lost_meaning(const char *name);
-/* It happened because the recording began in the middle of things: expected, and not a loss. */
+/* The recording began, or the QEMU ended, in the middle of things: expected, and not a loss. */
 bool lost_at_edge(const char *name);
 /* A syscall's name, "page fault", "stopped", "other causes", "syscall 999". */
 const char *cause_name(int cause);
