@@ -157,12 +157,21 @@ TRACER     := $(O)/libbqlstat.a $(O)/libprobes.a
 $(O)/loadvm: $(O)/runtime/loadvm.o $(O)/runtime/thread/policy.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^
 
+ifdef SAN
+# A sanitizer wants to be first in its process; inside QEMU these never are. They stay plain.
+$(O)/libloadvm.so $(O)/libloadvm-core.so: FORCE
+	@mkdir -p $(@D)
+	+@$(MAKE) --no-print-directory SAN= $(BUILD)/$(@F)
+	@cmp -s $(BUILD)/$(@F) $@ || cp $(BUILD)/$(@F) $@
+FORCE:
+else
 # Preloaded into whatever loadvm starts: libc only, so that no missing library can stop a QEMU.
 $(O)/libloadvm.so: $(O)/runtime/gate.o
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
 
 $(O)/libloadvm-core.so: $(THREAD) $(O)/libdetour.a $(MAP)
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -o $@ $^ $(SEAM_LIBS) -lpthread
+endif
 
 $(O)/bqlstat: $(O)/analyzers/bqlstat.o $(TRACER) $(MAP)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
