@@ -40,6 +40,7 @@ struct site_list {
 struct seam_map {
 	struct image image;
 	char *path;
+	int fd; /* what `path` names, when that is a descriptor of ours; else -1 */
 	char version[128];
 	enum generation generation;
 	uint64_t bql;

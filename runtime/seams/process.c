@@ -6,6 +6,7 @@
 #include "runtime/seams/map.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,42 +88,89 @@ static bool is_mapped_file(const char *path, const struct mapping *m)
 	return !stat(path, &st) && st.st_ino == m->inode;
 }
 
-static bool mapping_bias(const struct seam_map *map, const struct mapping *m, uint64_t *bias)
+/* Does one of them hold the file's byte at `offset` at `address`? */
+static bool holds(const struct mapping *mappings, size_t count, const struct mapping *file,
+		  uint64_t address, uint64_t offset)
 {
-	for (unsigned int i = 0; i < map->image.n_segments; i++) {
-		const struct image_segment *s = &map->image.segments[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct mapping *m = &mappings[i];
 
-		if (!s->exec || m->offset + (m->end - m->start) <= s->offset ||
-		    m->offset >= s->offset + s->file_bytes)
-			continue;
-		*bias = m->start - (m->offset - s->offset + s->vaddr);
-		return true;
+		if (same_file(m, file) && address >= m->start && address < m->end &&
+		    address - m->start + m->offset == offset)
+			return true;
 	}
 	return false;
 }
 
 /*
+ * The bias that the executable mapping `m` tells of, if the code is all there. A process may map
+ * parts of its own file once more: loadvm does for a moment while it patches.
+ */
+static bool mapping_bias(const struct seam_map *map, const struct mapping *mappings, size_t count,
+			 const struct mapping *m, uint64_t *bias)
+{
+	for (unsigned int i = 0; i < map->image.n_segments; i++) {
+		const struct image_segment *s = &map->image.segments[i];
+		uint64_t begin = m->start - m->offset + s->offset;
+
+		if (!s->exec || !s->file_bytes || m->offset + (m->end - m->start) <= s->offset ||
+		    m->offset >= s->offset + s->file_bytes)
+			continue;
+		*bias = begin - s->vaddr;
+		return holds(mappings, count, m, begin, s->offset) &&
+		       holds(mappings, count, m, begin + s->file_bytes - 1,
+			     s->offset + s->file_bytes - 1);
+	}
+	return false;
+}
+
+static int open_door(pid_t pid, const struct mapping *door, struct seam_error *err)
+{
+	char path[640];
+	struct stat st;
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, door->start,
+		 door->end);
+	fd = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, door->path);
+	fd = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		ret = -errno;
+		return seam_fail(err, ret, "cannot open %s: %s", path, strerror(-ret));
+	}
+	/* An overlay may show another device number. */
+	if (fstat(fd, &st) || st.st_ino != door->inode) {
+		close(fd);
+		return seam_fail(err, -ENOENT, "%s is no longer the file that process %d runs",
+				 door->path, pid);
+	}
+	return fd;
+}
+
+/*
  * Open the mapped file, by the name that is surest: /proc/PID/map_files is the very inode, but
  * wants a capability; the path in the process's own root may have been replaced, so it is checked.
- * `door` is the file's first mapping: those of code are split, and so renamed, when a detour goes
- * in.
+ * The map keeps it open, and that is its path: a mapping loses its name when it is split (by a
+ * detour), or goes (loadvm maps the file for as long as it reads it).
  */
 static int open_mapped(pid_t pid, const struct mapping *door, struct seam_map **map,
 		       struct seam_error *err)
 {
-	char path[640];
-	int ret;
+	int ret, fd = open_door(pid, door, err);
+	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, door->start,
-		 door->end);
+	if (fd < 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd);
 	ret = seam_map_open(path, map, err);
-	if (ret != -EPERM && ret != -EACCES && ret != -ENOENT)
-		return ret;
-	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, door->path);
-	if (!is_mapped_file(path, door))
-		return seam_fail(err, -ENOENT, "%s is no longer the file that process %d runs",
-				 door->path, pid);
-	return seam_map_open(path, map, err);
+	if (ret)
+		close(fd);
+	else
+		(*map)->fd = fd;
+	return ret;
 }
 
 /* The load bias, from whichever executable mapping of `file` holds its code. */
@@ -131,7 +179,7 @@ static bool find_load_bias(const struct seam_map *map, const struct mapping *map
 {
 	for (size_t i = 0; i < count; i++) {
 		if (mappings[i].exec && same_file(&mappings[i], file) &&
-		    mapping_bias(map, &mappings[i], bias))
+		    mapping_bias(map, mappings, count, &mappings[i], bias))
 			return true;
 	}
 	return false;
@@ -171,7 +219,8 @@ static int open_executable(pid_t pid, const struct mapping *mappings, size_t cou
 	name[length > 0 ? length : 0] = '\0';
 	for (size_t i = 0; i < count; i++) {
 		if (mappings[i].exec && !strcmp(mappings[i].path, name) &&
-		    is_mapped_file(path, &mappings[i]) && mapping_bias(*map, &mappings[i], bias))
+		    is_mapped_file(path, &mappings[i]) &&
+		    mapping_bias(*map, mappings, count, &mappings[i], bias))
 			return 0;
 	}
 	seam_map_free(*map);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const kind_names[SEAM_POINT_KINDS] = {
 	[SEAM_ASK] = "ASK",
@@ -77,6 +78,8 @@ int seam_map_open(const char *path, struct seam_map **result, struct seam_error 
 
 	*result = NULL;
 	map = calloc(1, sizeof(*map));
+	if (map)
+		map->fd = -1;
 	if (!map || !(map->path = strdup(path))) {
 		ret = seam_fail(err, -ENOMEM, "no memory for a map of %s", path);
 		goto cleanup;
@@ -106,6 +109,8 @@ void seam_map_free(struct seam_map *map)
 	if (!map)
 		return;
 	image_close(&map->image);
+	if (map->fd >= 0)
+		close(map->fd);
 	free(map->path);
 	free(map);
 }

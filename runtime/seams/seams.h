@@ -161,7 +161,10 @@ int seam_map_open(const char *path, struct seam_map **map, struct seam_error *er
 int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct seam_error *err);
 void seam_map_free(struct seam_map *map);
 
-/* A path that opens this very file while the process lives (/proc/PID/...), else the path given. */
+/*
+ * A path that opens this very file while the process and this map live (/proc/PID/...), else the
+ * path given.
+ */
 const char *seam_map_path(const struct seam_map *map);
 const char *seam_map_version(const struct seam_map *map);  /* "7.2.22 (Debian ...)", or "unknown" */
 const char *seam_map_build_id(const struct seam_map *map); /* hex, "" when absent */
