@@ -16,7 +16,8 @@ static const struct command command_help = {
 	.run = help,
 };
 
-static const struct command *const commands[] = {&command_record, &command_report, &command_help};
+static const struct command *const commands[] = {&command_record, &command_report, &command_doctor,
+						 &command_probes, &command_help};
 
 static void teach(FILE *out)
 {
@@ -34,15 +35,17 @@ static void teach(FILE *out)
 	      "                                          start one and watch it from the first "
 	      "moment\n"
 	      "  bqlstat report FILE                     show what was seen\n"
+	      "  bqlstat doctor                          will it work here? what is missing?\n"
 	      "\n"
 	      "commands:\n",
 	      out);
 	for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->does);
 	fputs("\n"
-	      "`bqlstat help COMMAND` tells more. Recording needs root, or CAP_BPF and CAP_PERFMON "
-	      "as\n"
-	      "the user that runs the QEMU.\n"
+	      "`bqlstat help COMMAND` tells more. Recording needs root, or CAP_SYS_ADMIN (older "
+	      "kernels:\n"
+	      "CAP_BPF and CAP_PERFMON) as the user that runs the QEMU; `bqlstat doctor` tells "
+	      "what is missing.\n"
 	      "exit codes: 0 done, 1 a gate failed, 2 wrong usage, 3 cannot run here\n",
 	      out);
 }

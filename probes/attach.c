@@ -174,7 +174,8 @@ static int attach_point(struct tracer *t, int slot, const struct seam_point *poi
 		out->attached = true;
 		return 0;
 	}
-	snprintf(out->refusal, sizeof(out->refusal), "the kernel refused it: %s", strerror(-err));
+	snprintf(out->refusal, sizeof(out->refusal), "the kernel refused it: %s%s", strerror(-err),
+		 err == -EACCES ? ": newer kernels want CAP_SYS_ADMIN" : "");
 	target->nr_points++;
 	return err;
 }

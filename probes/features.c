@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Trying what the tracer needs of a kernel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/perf_event.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "probes/features.h"
+#include "probes/private.h"
+
+#define CHUNKS 21
+#define HITS   50 /* a chunk: short enough that most chunks see no interrupt */
+
+void bqlstat_emulated(void);
+void bqlstat_stepped(void);
+
+/* The kernel emulates a nop and single-steps a mov (arch/x86/kernel/uprobes.c). */
+asm(".text\n"
+    ".type bqlstat_emulated, @function\n"
+    "bqlstat_emulated:	nop\n"
+    "			ret\n"
+    ".size bqlstat_emulated, . - bqlstat_emulated\n"
+    ".type bqlstat_stepped, @function\n"
+    "bqlstat_stepped:	mov %rdi, %rax\n"
+    "			ret\n"
+    ".size bqlstat_stepped, . - bqlstat_stepped\n");
+
+/* ---- uprobes, without BPF ---- */
+
+struct place {
+	uintptr_t address;
+	uint64_t offset;
+	bool found;
+};
+
+static int place_in(struct dl_phdr_info *info, size_t size, void *opaque)
+{
+	struct place *place = opaque;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+		uintptr_t start = info->dlpi_addr + p->p_vaddr;
+
+		if (p->p_type != PT_LOAD || place->address < start ||
+		    place->address >= start + p->p_filesz)
+			continue;
+		place->offset = place->address - start + p->p_offset;
+		place->found = true;
+	}
+	return 1; /* the program itself comes first, and holds our code */
+}
+
+static int open_uprobe(void (*at)(void), enum feature_state *state)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.uprobe_path = (uintptr_t) "/proc/self/exe",
+	};
+	struct place place = {.address = (uintptr_t)at};
+	FILE *f = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
+	int type, fd;
+
+	*state = FEATURE_NO;
+	dl_iterate_phdr(place_in, &place);
+	if (!f || fscanf(f, "%d", &type) != 1 || !place.found) {
+		if (f)
+			fclose(f);
+		return -1;
+	}
+	fclose(f);
+	attr.type = type;
+	attr.probe_offset = place.offset;
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0 && (errno == EPERM || errno == EACCES))
+		*state = FEATURE_UNSEEN;
+	return fd;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Of one hit; every hit must have been counted. */
+static enum feature_state time_uprobe(void (*at)(void), uint64_t *hit_ns)
+{
+	enum feature_state state;
+	int fd = open_uprobe(at, &state);
+	uint64_t chunk_ns[CHUNKS], counted = 0;
+
+	if (fd < 0)
+		return state;
+	for (int i = 0; i < CHUNKS; i++) {
+		uint64_t begin = now_ns();
+
+		for (int j = 0; j < HITS; j++)
+			at();
+		chunk_ns[i] = now_ns() - begin;
+	}
+	if (read(fd, &counted, sizeof(counted)) == sizeof(counted) && counted == CHUNKS * HITS) {
+		qsort(chunk_ns, CHUNKS, sizeof(*chunk_ns), compare);
+		*hit_ns = chunk_ns[CHUNKS / 2] / HITS;
+		state = FEATURE_YES;
+	}
+	close(fd);
+	return state;
+}
+
+/* ---- programs and maps ---- */
+
+#define CALL(helper)                                                                               \
+	{                                                                                          \
+		.code = BPF_JMP | BPF_CALL, .imm = (helper)                                        \
+	}
+#define RETURN_NOTHING                                                                             \
+	{.code = BPF_ALU64 | BPF_MOV | BPF_K},                                                     \
+	{                                                                                          \
+		.code = BPF_JMP | BPF_EXIT                                                         \
+	}
+
+static enum feature_state state_of(int fd)
+{
+	if (fd >= 0) {
+		close(fd);
+		return FEATURE_YES;
+	}
+	return fd == -EPERM ? FEATURE_UNSEEN : FEATURE_NO;
+}
+
+static enum feature_state try_program(enum bpf_prog_type type, int btf_id,
+				      const struct bpf_insn *insns, size_t count)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .attach_btf_id = btf_id,
+		    .expected_attach_type = btf_id ? BPF_TRACE_RAW_TP : 0);
+
+	return state_of(bpf_prog_load(type, NULL, "GPL", insns, count, &opts));
+}
+
+static void try_programs(enum feature_state has[FEATURES])
+{
+	static const struct bpf_insn nothing[] = {RETURN_NOTHING};
+	static const struct bpf_insn cookie[] = {CALL(BPF_FUNC_get_attach_cookie), RETURN_NOTHING};
+	/* sched_switch's second argument is the task that leaves. */
+	static const struct bpf_insn registers[] = {
+		{.code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = 1, .src_reg = 1, .off = 8},
+		CALL(BPF_FUNC_task_pt_regs),
+		RETURN_NOTHING,
+	};
+	int id = has[FEATURE_BTF] == FEATURE_YES
+			 ? libbpf_find_vmlinux_btf_id("sched_switch", BPF_TRACE_RAW_TP)
+			 : -ENOENT;
+
+	has[FEATURE_PROGRAM] = try_program(BPF_PROG_TYPE_KPROBE, 0, nothing, 2);
+	has[FEATURE_COOKIE] = try_program(BPF_PROG_TYPE_KPROBE, 0, cookie, 3);
+	has[FEATURE_SWITCH] =
+		id > 0 ? try_program(BPF_PROG_TYPE_TRACING, id, nothing, 2) : FEATURE_NO;
+	has[FEATURE_REGISTERS] =
+		id > 0 ? try_program(BPF_PROG_TYPE_TRACING, id, registers, 4) : FEATURE_NO;
+}
+
+static enum feature_state map_type(enum bpf_map_type type)
+{
+	int ret = libbpf_probe_bpf_map_type(type, NULL);
+
+	return ret > 0 ? FEATURE_YES : FEATURE_NO;
+}
+
+static int silent(enum libbpf_print_level level, const char *format, va_list args)
+{
+	(void)level;
+	(void)format;
+	(void)args;
+	return 0;
+}
+
+void features_probe(struct features *f)
+{
+	libbpf_print_fn_t print = libbpf_set_print(silent);
+
+	*f = (struct features){};
+	f->has[FEATURE_BTF] = access("/sys/kernel/btf/vmlinux", R_OK) ? FEATURE_NO : FEATURE_YES;
+	f->has[FEATURE_UPROBE] = time_uprobe(bqlstat_emulated, &f->emulated_ns);
+	if (f->has[FEATURE_UPROBE] == FEATURE_YES)
+		time_uprobe(bqlstat_stepped, &f->stepped_ns);
+	try_programs(f->has);
+	/* libbpf's own probes do not tell "not allowed" from "not there". */
+	if (f->has[FEATURE_PROGRAM] == FEATURE_UNSEEN) {
+		f->has[FEATURE_RING_BUFFER] = f->has[FEATURE_TASK_STORAGE] = FEATURE_UNSEEN;
+	} else {
+		f->has[FEATURE_RING_BUFFER] = map_type(BPF_MAP_TYPE_RINGBUF);
+		f->has[FEATURE_TASK_STORAGE] = map_type(BPF_MAP_TYPE_TASK_STORAGE);
+	}
+	libbpf_set_print(print);
+}
