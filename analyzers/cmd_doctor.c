@@ -344,7 +344,7 @@ static int doctor(const struct command *command, int argc, char **argv)
 		{"json", 'j', 0, G_OPTION_ARG_NONE, &json, "for programs", NULL},
 		{"measure", 'm', 0, G_OPTION_ARG_NONE, &measure,
 		 "also measure what a recorded lock and unlock costs here", NULL},
-		{NULL},
+		{},
 	};
 	struct doctor d = {.subject.mem_fd = -1};
 	int code;

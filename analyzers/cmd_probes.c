@@ -53,7 +53,7 @@ static int probes(const struct command *command, int argc, char **argv)
 	const GOptionEntry entries[] = {
 		{"pid", 'p', 0, G_OPTION_ARG_STRING, &pid, "a running QEMU", "PID"},
 		{"json", 'j', 0, G_OPTION_ARG_NONE, &json, "for programs", NULL},
-		{NULL},
+		{},
 	};
 	struct seam_error err;
 	struct subject s;

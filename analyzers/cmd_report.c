@@ -78,7 +78,7 @@ static int report(const struct command *command, int argc, char **argv)
 		{"top", 't', 0, G_OPTION_ARG_INT, &o.top,
 		 "at most N rows of each list, 0: all (text 20, JSON all)", "N"},
 		{"vcpus", 'v', 0, G_OPTION_ARG_NONE, &o.each_vcpu, "vCPUs one by one", NULL},
-		{NULL},
+		{},
 	};
 	struct store *store = NULL;
 	struct store_error err;
