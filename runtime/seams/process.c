@@ -259,9 +259,11 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 			*map = NULL;
 		}
 	}
-	if (ret == -ENOTSUP)
-		seam_fail(err, ret, "process %d runs no QEMU system emulator with exported symbols",
-			  pid);
+	if (ret == -ENOTSUP) {
+		/* The executable's own reason: a QEMU of an unknown build must hear which part is. */
+		ignored = *err;
+		seam_fail(err, ret, "process %d cannot be traced: %s", pid, ignored.text);
+	}
 	if (!ret && bias)
 		*bias = found;
 cleanup:
