@@ -259,7 +259,7 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 			*map = NULL;
 		}
 	}
-	if (ret == -ENOTSUP) {
+	if (ret == -ENOTSUP && err) {
 		/* The executable's own reason: a QEMU of an unknown build must hear which part is. */
 		ignored = *err;
 		seam_fail(err, ret, "process %d cannot be traced: %s", pid, ignored.text);
