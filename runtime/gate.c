@@ -10,6 +10,7 @@
  *	LOADVM_QUIET	set to anything but 0: no line when all went well
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,13 @@ static bool is_qemu(void)
 	return dlsym(RTLD_DEFAULT, "qemu_loadvm_state") &&
 	       (dlsym(RTLD_DEFAULT, "bql_lock_impl") ||
 		dlsym(RTLD_DEFAULT, "qemu_mutex_lock_iothread_impl"));
+}
+
+/* For the sake of a user who would wait for an effect in vain. */
+static bool looks_like_qemu(void)
+{
+	return !strncmp(program_invocation_short_name, "qemu-system-", 12) ||
+	       !strcmp(program_invocation_short_name, "qemu-kvm");
 }
 
 /* QEMU's children (helpers, exec: migrations) are not ours. The user's own preloads stay. */
@@ -92,7 +100,13 @@ __attribute__((constructor)) static void enter(void)
 	Dl_info self;
 	int r = -1;
 
-	if (!is_qemu() || !dladdr(enter, &self))
+	if (!is_qemu()) {
+		if (looks_like_qemu())
+			fprintf(stderr, "loadvm: this QEMU exports none of its functions; it runs "
+					"stock\n");
+		return;
+	}
+	if (!dladdr(enter, &self))
 		return;
 	snprintf(policy, sizeof(policy), "%s",
 		 getenv("LOADVM_POLICY") ? getenv("LOADVM_POLICY") : "");

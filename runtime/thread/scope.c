@@ -7,17 +7,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/thread/core.h"
 #include "runtime/thread/qemu.h"
 #include "runtime/thread/scope.h"
 
 /*
  * A pthread mutex is not fair: who drops and retakes it at once wins against the waiter that is
  * still being woken, again and again (0.4-0.6 s without the lock were seen for the main thread). So
- * stand back until somebody took it. The lock's word may say "waited for" when nobody does, hence a
- * limit; a woken thread runs well within it unless the machine is overloaded.
+ * stand back until somebody took it, within limits: a woken thread runs well within the first
+ * unless the machine is overloaded. Whoever had to queue for the mutex leaves its word at "waited
+ * for" though nobody does: the second is for when that was ourselves. A waiter that misses it marks
+ * the word anew and gets the first at our next drop.
  */
-#define HANDOFF_LIMIT_NS 1000000u
-#define HANDOFF_NAP_NS	 20000
+#define HANDOFF_LIMIT_NS	1000000
+#define HANDOFF_LIMIT_MARKED_NS 100000
+#define HANDOFF_NAP_NS		20000
 
 /* Guards all of `life`. Taken with or without the BQL, never the other way round. */
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,7 +32,8 @@ static struct {
 	bool over;    /* parked or ended: runs no code of QEMU's any more */
 } life;
 
-static struct scope_counters counters;
+/* The incoming thread's own: it had to queue when it last took the lock. */
+static bool marked;
 
 static uint64_t now_ns(void)
 {
@@ -74,6 +79,7 @@ static void set_waiting(bool waiting)
 
 static void take(const char *file, int line)
 {
+	marked = bql_word() != 0;
 	qemu.bql_lock(file, line);
 	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
 	 * it. */
@@ -86,19 +92,20 @@ static void take(const char *file, int line)
 static void stand_back(const struct scope *scope)
 {
 	static const struct timespec nap = {.tv_nsec = HANDOFF_NAP_NS};
+	uint64_t limit = marked ? HANDOFF_LIMIT_MARKED_NS : HANDOFF_LIMIT_NS;
 	uint64_t begin = now_ns(), now = begin;
 
 	if (!scope->contended)
 		return;
-	while (bql_word() == 0 && now - scope->since_ns < HANDOFF_LIMIT_NS) {
+	while (bql_word() == 0 && now - scope->since_ns < limit) {
 		if (now - begin < HANDOFF_NAP_NS)
 			sched_yield();
 		else
 			nanosleep(&nap, NULL);
 		now = now_ns();
 	}
-	if (now - begin > counters.handoff_max_ns)
-		counters.handoff_max_ns = now - begin;
+	if (now - begin > loadvm_status.handoff_max_ns)
+		loadvm_status.handoff_max_ns = now - begin;
 }
 
 void scope_drop(struct scope *scope, enum scope_kind kind)
@@ -107,8 +114,8 @@ void scope_drop(struct scope *scope, enum scope_kind kind)
 
 	if (scope->held) {
 		scope->contended = bql_word() == 2;
-		counters.drops++;
-		counters.contended += scope->contended;
+		loadvm_status.drops++;
+		loadvm_status.contended += scope->contended;
 		qemu.bql_unlock();
 		scope->since_ns = now_ns();
 	}
@@ -162,7 +169,6 @@ void scope_reset(void)
 	pthread_mutex_lock(&life_lock);
 	life.stopping = life.waiting = life.over = false;
 	pthread_mutex_unlock(&life_lock);
-	counters = (struct scope_counters){0};
 }
 
 bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int line)
@@ -187,9 +193,4 @@ bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int lin
 	pthread_mutex_unlock(&life_lock);
 	qemu.bql_lock(file, line);
 	return quiet;
-}
-
-const struct scope_counters *scope_counters(void)
-{
-	return &counters;
 }

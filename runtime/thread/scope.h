@@ -25,7 +25,7 @@ struct scope {
 };
 
 /*
- * Everything below but scope_stop() and scope_counters() is for the incoming thread only. The
+ * Everything below but scope_reset() and scope_stop() is for the incoming thread only. The
  * lock's state at the end is that of the beginning; `file` and `line` are what a tracer of the lock
  * shows.
  */
@@ -51,14 +51,5 @@ void scope_reset(void);
  * `limit_ns`. Returns false when the limit came first.
  */
 bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int line);
-
-struct scope_counters {
-	uint64_t drops;
-	uint64_t contended;	 /* of them with somebody waiting */
-	uint64_t handoff_max_ns; /* longest that it stood back for a waiter to get the lock */
-};
-
-/* Of the current or last load. Read without a lock: each figure is right, their sum may not be. */
-const struct scope_counters *scope_counters(void);
 
 #endif

@@ -302,6 +302,28 @@ static void test_launcher(void)
 	}
 }
 
+/* A program of a QEMU's name without QEMU's symbols: its user must hear that nothing happened. */
+static void test_no_exports(void)
+{
+	g_autofree char *path = g_build_filename(lab_tmpdir(), "qemu-system-none", NULL);
+	g_autofree char *real = g_find_program_in_path("true");
+	const char *argv[] = {lab_program("loadvm"), "--", path, NULL};
+	g_autofree char *bytes = NULL;
+	struct answer answer;
+	gsize size;
+
+	g_assert_true(g_file_get_contents(real, &bytes, &size, NULL));
+	g_assert_true(g_file_set_contents_full(path, bytes, (gssize)size, G_FILE_SET_CONTENTS_NONE,
+					       0755, NULL));
+	run(&answer, argv, NULL);
+	g_assert_cmpint(answer.status, ==, 0);
+	g_assert_cmpstr(answer.err, ==,
+			"loadvm: this QEMU exports none of its functions; it runs stock\n");
+	g_free(answer.out);
+	g_free(answer.err);
+	unlink(path);
+}
+
 /* What QEMU itself starts is none of ours, and a preload of the user's own stays. */
 static void test_children(const void *version)
 {
@@ -346,6 +368,7 @@ int main(int argc, char **argv)
 
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/loadvm-start/launcher", test_launcher);
+	g_test_add_func("/loadvm-start/no-exports", test_no_exports);
 	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++)
 		for (size_t t = 0; t < G_N_ELEMENTS(tests); t++) {
 			g_autofree char *path =

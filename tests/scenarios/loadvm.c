@@ -4,12 +4,16 @@
  * the stream stalls; whatever fails, fails as it does on stock. What a stall does to the monitor is
  * tests/scenarios/stall.c; how loadvm gets into a process is tests/scenarios/loadvm-start.c.
  */
+#include <fcntl.h>
+#include <libelf.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "analyzers/lab/lab.h"
 #include "analyzers/lab/stall.h"
+#include "runtime/thread/core.h"
 
 #define MS 1000000ull
 
@@ -104,12 +108,55 @@ static bool has_thread(pid_t pid, const char *name)
 	return found;
 }
 
-static char *loadvm_line(struct lab_vm *vm)
+/* As a tracer would: the symbol in the file of the core library that the process maps. */
+static void read_status(pid_t pid, struct loadvm_status *status)
 {
-	g_autofree char *said = lab_vm_stderr(vm);
-	const char *line = strstr(said, "loadvm: ");
+	g_autofree char *maps_path = g_strdup_printf("/proc/%d/maps", pid);
+	g_autofree char *mem_path = g_strdup_printf("/proc/%d/mem", pid);
+	int mem = open(mem_path, O_RDONLY | O_CLOEXEC);
+	g_autofree char *maps = NULL;
+	g_auto(GStrv) lines = NULL;
+	unsigned long long base = 0;
+	uint64_t vaddr = 0;
+	char *path = NULL;
+	Elf_Scn *section = NULL;
+	Elf *elf;
+	int file;
 
-	return line ? g_strndup(line, strcspn(line, "\n")) : g_strdup("");
+	g_assert_true(g_file_get_contents(maps_path, &maps, NULL, NULL));
+	lines = g_strsplit(maps, "\n", -1);
+	for (char **line = lines; *line && !path; line++)
+		if (g_str_has_suffix(*line, "/libloadvm-core.so")) {
+			base = strtoull(*line, NULL, 16);
+			path = strchr(*line, '/');
+		}
+	g_assert_nonnull(path);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	elf_version(EV_CURRENT);
+	elf = elf_begin(file, ELF_C_READ, NULL);
+	while ((section = elf_nextscn(elf, section))) {
+		Elf64_Shdr *header = elf64_getshdr(section);
+		Elf_Data *data;
+
+		if (header->sh_type != SHT_DYNSYM)
+			continue;
+		data = elf_getdata(section, NULL);
+		for (size_t i = 0; i < data->d_size / sizeof(Elf64_Sym); i++) {
+			const Elf64_Sym *sym = (const Elf64_Sym *)data->d_buf + i;
+
+			if (!strcmp(elf_strptr(elf, header->sh_link, sym->st_name),
+				    "loadvm_status")) {
+				g_assert_cmpuint(sym->st_size, ==, sizeof(*status));
+				vaddr = sym->st_value;
+			}
+		}
+	}
+	g_assert_cmpuint(vaddr, >, 0);
+	g_assert_cmpint(pread(mem, status, sizeof(*status), (off_t)(base + vaddr)), ==,
+			sizeof(*status));
+	elf_end(elf);
+	close(file);
+	close(mem);
 }
 
 /* ---- they arrive ---- */
@@ -120,7 +167,7 @@ static void test_arrives(const void *data)
 	struct lab_pair_options options = {0};
 	g_autoptr(GError) error = NULL;
 	g_autoptr(lab_pair) pair = NULL;
-	g_autofree char *line = NULL;
+	struct loadvm_status status;
 	struct lab_migration result;
 	struct lab_vm *there;
 	bool thread = strcmp(cell->policy, "stock") != 0;
@@ -130,8 +177,10 @@ static void test_arrives(const void *data)
 		return;
 	g_assert_no_error(error);
 	there = lab_pair_destination(pair);
-	line = loadvm_line(there);
-	g_assert_true(!thread || strstr(line, "detours"));
+	read_status(lab_vm_pid(there), &status);
+	g_assert_cmpuint(status.version, ==, LOADVM_STATUS_VERSION);
+	g_assert_cmpstr(status.policy, ==, cell->policy);
+	g_assert_cmpint(status.detours > 0, ==, thread);
 
 	g_assert_true(lab_pair_migrate(pair, &error));
 	/* A stall holds the stream still, to look at the thread while it certainly runs. */
@@ -147,8 +196,11 @@ static void test_arrives(const void *data)
 	g_assert_true(lab_vm_alive(there, ALIVE_MS, &error));
 	g_assert_no_error(error);
 	g_assert_false(has_thread(lab_vm_pid(there), "mig/dst/main"));
-	g_test_message("total %" G_GINT64_FORMAT " ms, downtime %" G_GINT64_FORMAT " ms",
-		       result.total_time_ms, result.downtime_ms);
+	read_status(lab_vm_pid(there), &status);
+	g_assert_cmpint(status.drops > 0, ==, thread);
+	g_test_message("lock dropped %" G_GUINT64_FORMAT " times, waited for %" G_GUINT64_FORMAT
+		       " times, stood back for %.2f ms at most",
+		       status.drops, status.contended, status.handoff_max_ns / 1e6);
 	lab_migration_clear(&result);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <unwind.h>
 
@@ -18,6 +19,12 @@
 #include "runtime/detour/detour.h"
 #include "runtime/detour/relocate.h"
 #include "runtime/seams/seams.h"
+
+#ifndef PR_SET_MDWE /* Linux 6.3 */
+#define PR_SET_MDWE		 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#define PR_GET_MDWE		 66
+#endif
 
 /* ---- targets, on pages of their own: the engine takes execution from a page while it patches ----
  */
@@ -503,6 +510,31 @@ static void test_slots(void)
 	g_assert_cmpint(detour_install(reqs + 1, 1, &err), ==, -ENOSPC);
 }
 
+/* Where the system forbids new code (systemd's MemoryDenyWriteExecute and the like): nothing. */
+static void test_no_new_code(void)
+{
+	g_autofree uint8_t *copy = g_malloc(4 * 4096);
+	struct detour_error err = {""};
+	struct detour_request reqs[5];
+	void *originals[5] = {0};
+	uint8_t *code;
+
+	if (g_test_subprocess()) {
+		code = fresh_code();
+		five(reqs, code, copy, originals);
+		g_assert_cmpint(prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0), ==, 0);
+		g_assert_cmpint(detour_install(reqs, 5, &err), ==, -EACCES);
+		g_assert_cmpmem(code, 4 * 4096, copy, 4 * 4096);
+		return;
+	}
+	if (prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0) {
+		g_test_skip("this kernel (before 6.3) has no PR_SET_MDWE");
+		return;
+	}
+	g_test_trap_subprocess(NULL, 0, 0);
+	g_test_trap_assert_passed();
+}
+
 /* ---- relocation, by decoding ---- */
 
 static ZydisDecoder decoder;
@@ -758,6 +790,7 @@ int main(int argc, char **argv)
 				     test_all_or_nothing);
 	g_test_add_func("/detour/five", test_five);
 	g_test_add_func("/detour/slots", test_slots);
+	g_test_add_func("/detour/no-new-code", test_no_new_code);
 	for (size_t i = 0; i < G_N_ELEMENTS(refusals); i++) {
 		g_autofree char *path = g_strdup_printf("/detour/relocate/%s", refusals[i].name);
 
