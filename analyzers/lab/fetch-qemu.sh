@@ -56,14 +56,15 @@ apt-get -qq update >"$apt/log" 2>&1 || cannot "the mirror does not answer for it
 
 case $suite in *-backports) pin="-t $suite";; *) pin=;; esac
 cd "$apt"
-# Everything the newer suite needs, the C library included; of a backport only QEMU itself, because
-# its libraries are this release's and `make deps` installed them with QEMU 7.2.
-# shellcheck disable=SC2086 # $pin is empty or two words
+# Everything the other suite needs, the C library included; of a backport to this very release only
+# QEMU itself, because its libraries are here: `make deps` installed them with QEMU 7.2.
+# shellcheck disable=SC1091,SC2086 # $pin is empty or two words
+. /etc/os-release
 case $suite in
-*-backports) apt-get -qq $pin download qemu-system-x86 qemu-system-common qemu-system-data \
+"${VERSION_CODENAME:-}-backports") apt-get -qq $pin download qemu-system-x86 qemu-system-common qemu-system-data \
 		 seabios ipxe-qemu >>"$apt/log" 2>&1 || cannot "cannot download ($(tail -n 1 "$apt/log"))"
 	     mv ./*.deb cache/archives/;;
-*)	     apt-get -qq -y --download-only install qemu-system-x86 seabios ipxe-qemu \
+*)	     apt-get -qq -y $pin --download-only install qemu-system-x86 seabios ipxe-qemu \
 		 >>"$apt/log" 2>&1 || cannot "cannot download ($(tail -n 1 "$apt/log"))";;
 esac
 for deb in "$apt"/cache/archives/*.deb; do
@@ -82,7 +83,8 @@ ld=$(find "$dest/root" -name 'ld-linux-x86-64.so.2' | head -n 1)
 	if [ -n "$ld" ]; then
 		lib=$dest/root/usr/lib/x86_64-linux-gnu
 		echo "export QEMU_MODULE_DIR='$lib/qemu'"
-		echo "exec '$ld' --library-path '$lib' '$bin' $fw \"\$@\""
+		# Releases before Debian 12 still had libraries in /lib as well.
+		echo "exec '$ld' --library-path '$lib:$dest/root/lib/x86_64-linux-gnu' '$bin' $fw \"\$@\""
 	else
 		echo "exec '$bin' $fw \"\$@\""
 	fi
