@@ -41,7 +41,8 @@ struct record {
 	struct store *store;
 	struct collector *collector;
 	struct tracer *tracer;
-	GArray *targets; /* struct target */
+	GArray *pid_list; /* pid_t, from -p */
+	GArray *targets;  /* struct target */
 	int signal_fd;
 	sigset_t mask; /* what the signal mask was */
 	pid_t child;   /* the command, 0: none or reaped */
@@ -73,19 +74,11 @@ static int add_target(struct record *r, pid_t pid, struct tracer_error *err)
 
 static int add_running(struct record *r)
 {
-	g_auto(GStrv) pids = g_strsplit(r->pids, ",", -1);
 	struct tracer_error err;
 
-	for (char **p = pids; *p; p++) {
-		guint64 pid;
-
-		if (!g_ascii_string_to_unsigned(*p, 10, 1, G_MAXINT32, &pid, NULL))
-			return command_fail(EXIT_USAGE,
-					    "%s is not a process id: give -p PID or -p PID,PID",
-					    *p);
-		if (add_target(r, pid, &err))
+	for (unsigned i = 0; i < r->pid_list->len; i++)
+		if (add_target(r, g_array_index(r->pid_list, pid_t, i), &err))
 			return command_fail(EXIT_CANNOT, "%s", err.text);
-	}
 	return EXIT_DONE;
 }
 
@@ -284,6 +277,20 @@ static void say_done(struct record *r)
 	}
 }
 
+static bool parse_pids(struct record *r)
+{
+	g_auto(GStrv) words = g_strsplit(r->pids, ",", -1);
+
+	for (char **word = words; *word; word++) {
+		guint64 pid;
+
+		if (!g_ascii_string_to_unsigned(*word, 10, 1, G_MAXINT32, &pid, NULL))
+			return false;
+		g_array_append_vals(r->pid_list, &(pid_t){pid}, 1);
+	}
+	return r->pid_list->len;
+}
+
 static bool understand(struct record *r, const char **wrong)
 {
 	*wrong = NULL;
@@ -291,6 +298,8 @@ static bool understand(struct record *r, const char **wrong)
 		*wrong = "say where to put it: -o FILE";
 	else if (!r->pids == !r->command)
 		*wrong = "say what to record: -p PID, or -- and a command that starts a QEMU";
+	else if (r->pids && !parse_pids(r))
+		*wrong = "-p wants process ids such as 1234 or 1234,5678";
 	else if (r->duration &&
 		 (!command_duration(r->duration, 1000000000, &r->duration_ns) || !r->duration_ns))
 		*wrong = "-d wants a duration such as 10, 500ms or 2m";
@@ -301,7 +310,7 @@ static bool understand(struct record *r, const char **wrong)
 
 static int run_record(struct record *r)
 {
-	struct tracer_opts opts = {.threshold_ns = r->threshold_ns, .calibrate = true};
+	struct tracer_opts opts = {.threshold_ns = r->threshold_ns};
 	struct tracer_error err;
 	struct store_error store_err;
 	sigset_t signals;
@@ -324,6 +333,8 @@ static int run_record(struct record *r)
 	code = r->command ? start_command(r) : add_running(r);
 	if (code != EXIT_DONE)
 		return code;
+	/* Only now: a QEMU that cannot be watched is told at once, and one that can is not kept. */
+	tracer_calibrate(r->tracer);
 	code = watch(r);
 	/* After a failed save once more: room may have come back, and this one has everything. */
 	if (save(r) != EXIT_DONE)
@@ -348,7 +359,7 @@ static int record(const struct command *command, int argc, char **argv)
 		 "list holds and waits of this length one by one (1ms)", "DUR"},
 		{"quiet", 'q', 0, G_OPTION_ARG_NONE, &r.quiet, "say nothing when all is well",
 		 NULL},
-		{NULL},
+		{},
 	};
 	const char *wrong;
 	int code;
@@ -361,6 +372,7 @@ static int record(const struct command *command, int argc, char **argv)
 		argc = i;
 		argv[i] = NULL;
 	}
+	r.pid_list = g_array_new(FALSE, FALSE, sizeof(pid_t));
 	r.targets = g_array_new(FALSE, TRUE, sizeof(struct target));
 	if (!command_options(command, entries, &argc, &argv))
 		code = EXIT_USAGE;
@@ -380,6 +392,7 @@ static int record(const struct command *command, int argc, char **argv)
 	if (r.signal_fd >= 0)
 		close(r.signal_fd);
 	g_array_unref(r.targets);
+	g_array_unref(r.pid_list);
 	g_free(r.pids);
 	g_free(r.output);
 	g_free(r.duration);

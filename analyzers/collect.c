@@ -169,7 +169,6 @@ static void read_leader_comm(struct recording *r, pid_t pid)
 void collector_begin(struct collector *c, int target)
 {
 	const struct seam_map *map = tracer_map(c->tracer, target);
-	const struct tracer_cost *cost = tracer_cost(c->tracer);
 	struct recording *r = &c->recordings[target];
 	struct utsname uts;
 	struct run *run;
@@ -198,10 +197,6 @@ void collector_begin(struct collector *c, int target)
 	run->cpu = cpu_model(run);
 	run->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	run->threshold_ns = c->threshold_ns;
-	run->calibrated = cost->measured;
-	run->hold_bias_ns = cost->hold_bias_ns;
-	run->wait_bias_ns = cost->wait_bias_ns;
-	run->pair_ns = cost->pair_ns;
 	read_leader_comm(r, run->pid);
 }
 
@@ -387,6 +382,7 @@ struct run *collector_update(struct collector *c, int target)
 	struct update u = {
 		.c = c, .r = r, .target = target, .usages = g_hash_table_new(NULL, NULL)};
 	struct run *run = r->run;
+	const struct tracer_cost *cost = tracer_cost(c->tracer);
 	uint64_t end_ns;
 
 	g_array_set_size(run->threads, 0);
@@ -399,6 +395,10 @@ struct run *collector_update(struct collector *c, int target)
 
 	tracer_span(c->tracer, target, &run->begin_ns, &end_ns);
 	run->duration_ns = end_ns - run->begin_ns;
+	run->calibrated = cost->measured;
+	run->hold_bias_ns = cost->hold_bias_ns;
+	run->wait_bias_ns = cost->wait_bias_ns;
+	run->pair_ns = cost->pair_ns;
 	tracer_snapshot(c->tracer, target, add_site, &u);
 	tracer_blocked(c->tracer, target, add_blocked, &u);
 	for (unsigned i = 0; i < r->holds->len; i++)

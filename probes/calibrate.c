@@ -140,7 +140,7 @@ static void read_result(struct tracer *t, struct shared *shared, uint32_t epoch)
 	}
 }
 
-void calibrate(struct tracer *t)
+void tracer_calibrate(struct tracer *t)
 {
 	const struct {
 		struct bpf_program *prog;

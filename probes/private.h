@@ -74,9 +74,6 @@ int slot_attach(struct tracer *tracer, int slot, struct bpf_program *prog, const
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
 
-/* calibrate.c: fills tracer->cost. Failing leaves it unmeasured. */
-void calibrate(struct tracer *tracer);
-
 /* process.c */
 
 /* Read exactly size bytes at an address of a process. */

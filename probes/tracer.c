@@ -186,7 +186,7 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 		goto cleanup;
 	}
 	if (opts->calibrate)
-		calibrate(t);
+		tracer_calibrate(t);
 	*tracer = t;
 	return 0;
 

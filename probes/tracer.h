@@ -95,6 +95,8 @@ void tracer_remove(struct tracer *tracer, int target);
  */
 int tracer_poll(struct tracer *tracer);
 
+/* What opts.calibrate does, later: first attach, then measure. */
+void tracer_calibrate(struct tracer *tracer);
 const struct tracer_cost *tracer_cost(const struct tracer *tracer);
 
 /* What is known of a target; the map is the tracer's. */
