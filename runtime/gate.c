@@ -18,6 +18,16 @@
 
 #include "runtime/thread/core.h"
 
+/*
+ * A preloaded library that asks for a version of libc's that is not there stops the program from
+ * starting at all. glibc 2.34 gave these new versions when it moved them from libdl; the old ones are
+ * in every glibc for x86-64, in libc or in the libdl that a QEMU with modules has loaded.
+ */
+__asm__(".symver dlopen, dlopen@GLIBC_2.2.5\n"
+	".symver dlsym, dlsym@GLIBC_2.2.5\n"
+	".symver dlerror, dlerror@GLIBC_2.2.5\n"
+	".symver dladdr, dladdr@GLIBC_2.2.5\n");
+
 static bool is_set(const char *name)
 {
 	const char *value = getenv(name);
