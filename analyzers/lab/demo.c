@@ -210,8 +210,8 @@ int main(int argc, char **argv)
 	g_autofree char *version = NULL, *policy = NULL, *file = NULL;
 	int stall_ms = 3000;
 	const GOptionEntry entries[] = {
-		{ "qemu", 'q', 0, G_OPTION_ARG_STRING, &version, "QEMU to use: 7.2 (default), 10.0, 11.1",
-		  "VERSION" },
+		{ "qemu", 'q', 0, G_OPTION_ARG_STRING, &version, "QEMU to use: 7.2 (default), 10.0, 11.1 or a path",
+		  "QEMU" },
 		{ "policy", 'p', 0, G_OPTION_ARG_STRING, &policy,
 		  "what to hold against stock (default io-free)", "POLICY" },
 		{ "stall", 's', 0, G_OPTION_ARG_INT, &stall_ms, "how long the channel stalls (3000)",

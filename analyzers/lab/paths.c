@@ -310,14 +310,22 @@ static struct qemu *find_qemu(const char *version, const char **why)
 		return q->path ? q : NULL;
 	}
 	if (why)
-		*why = "the lab knows QEMU 7.2, 10.0 and 11.1";
+		*why = "the lab knows QEMU 7.2, 10.0 and 11.1, and paths of programs";
 	return NULL;
 }
 
 const char *lab_qemu_path(const char *version, const char **why)
 {
-	struct qemu *q = find_qemu(version, why);
+	struct qemu *q;
 
+	if (strchr(version, '/')) {
+		if (!access(version, X_OK))
+			return g_intern_string(version);
+		if (why)
+			*why = "there is no such program";
+		return NULL;
+	}
+	q = find_qemu(version, why);
 	return q ? q->path : NULL;
 }
 
