@@ -29,11 +29,16 @@ void qmp_free(struct qmp *qmp);
  */
 bool qmp_send(struct qmp *qmp, const char *command, const char *arguments, uint64_t *id,
 	      GError **error);
+/* getfd: the other end keeps a copy of `fd` under that name. */
+bool qmp_send_fd(struct qmp *qmp, int fd, const char *name, uint64_t *id, GError **error);
 /* The answer to `id`; answers to older commands are dropped, events queued. */
 JsonNode *qmp_answer(struct qmp *qmp, uint64_t id, uint64_t deadline_ns, GError **error);
 JsonNode *qmp_event(struct qmp *qmp, const char *name, uint64_t deadline_ns, GError **error);
 /* The next whole message; NULL with no error set when none has come by the deadline. */
 JsonObject *qmp_read(struct qmp *qmp, uint64_t deadline_ns, GError **error);
+
+/* For "fd:NAME". The caller keeps its own. */
+bool lab_vm_pass_fd(struct lab_vm *vm, int fd, const char *name, GError **error);
 
 const char *lab_vm_poller_path(const struct lab_vm *vm);
 

@@ -44,7 +44,8 @@ uint64_t lab_now_ns(void);
 const char *lab_tmpdir(void);
 
 /*
- * How to start a QEMU of that version ("7.2" the system's, else "10.0", "11.1"): one path, a
+ * How to start a QEMU of that version ("7.2" the system's, else "10.0", "11.1"; what holds a slash is
+ * taken as a program's path): one path, a
  * program or a wrapper that execs it. Others than 7.2 are looked for in $LAB_QEMU_DIR/VERSION, then
  * in build/qemu/VERSION above the program and above the working directory, and 10.0 and 11.1 are
  * fetched into build/qemu when absent. NULL and a reason when it cannot be had (remembered: asked
@@ -229,13 +230,25 @@ bool lab_proxy_connection(struct lab_proxy *proxy, unsigned nth, struct lab_conn
 
 /* ---- a pair ---- */
 
+/*
+ * What carries the stream. A file is written to its end before the destination begins to read.
+ */
+enum lab_way {
+	LAB_WAY_TCP,
+	LAB_WAY_UNIX,
+	LAB_WAY_FD,   /* fd:, a pipe between the two */
+	LAB_WAY_EXEC, /* exec:cat into a file, and out of it */
+	LAB_WAY_FILE, /* file:, QEMU 8.2 or later */
+	LAB_WAYS
+};
+
 struct lab_pair_options {
 	struct lab_vm_options vm; /* both sides; .name and .incoming are the pair's */
 	/* Where the destination differs. */
 	const char *destination_version;
 	const char *destination_binary;
 	const char *const *destination_launcher;
-	const char *const *destination_args;
+	const char *const *destination_args; /* instead of .vm.args */
 	const char *const *destination_env;
 
 	unsigned multifd;		 /* channels; 0: off */
@@ -243,7 +256,7 @@ struct lab_pair_options {
 	const char *parameters;		 /* more members for migrate-set-parameters, both sides */
 	uint64_t max_bandwidth;		 /* bytes/s; 0: unlimited */
 	unsigned downtime_limit_ms;	 /* 2000: converges at once under TCG */
-	bool unix_socket;		 /* not TCP between the two (no proxy then) */
+	enum lab_way way;		 /* others than TCP have no proxy */
 	bool proxy;			 /* a proxy between the two even without rules */
 	const struct lab_rule *rules;	 /* copied */
 	size_t n_rules;
@@ -261,7 +274,8 @@ struct lab_vm *lab_pair_source(struct lab_pair *pair);
 struct lab_vm *lab_pair_destination(struct lab_pair *pair);
 struct lab_proxy *lab_pair_proxy(struct lab_pair *pair); /* NULL without one */
 
-bool lab_pair_migrate(struct lab_pair *pair, GError **error); /* starts it */
+/* Starts it; with a file, first waits until the source has written all of it. */
+bool lab_pair_migrate(struct lab_pair *pair, GError **error);
 bool lab_pair_start_postcopy(struct lab_pair *pair, GError **error);
 
 struct lab_migration {
@@ -306,6 +320,12 @@ struct lab_sample {
 };
 
 struct lab_poller *lab_poller_new(struct lab_vm *vm, GError **error);
+/*
+ * The same with commands of the caller's, in turn (NULL-terminated, not copied), one every
+ * `interval_us`: for a flood. Errors in answers count as answers.
+ */
+struct lab_poller *lab_poller_new_with(struct lab_vm *vm, const char *const *commands,
+				       unsigned interval_us, GError **error);
 /* Stop; the results stay until it is freed. Idempotent. */
 void lab_poller_stop(struct lab_poller *poller, struct lab_latency *latency);
 /* Every sample, in the order sent; after the stop. Owned by the poller. */

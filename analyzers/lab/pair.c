@@ -2,7 +2,10 @@
 /*
  * A source and a destination, and one migration between them.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "analyzers/lab/internal.h"
 
@@ -11,11 +14,16 @@
 #define POLL_MS		  5
 /* How long a destination may take to notice that its stream has ended. */
 #define ENDED_MS 3000
+/* How long a source may write a file. */
+#define FILE_MS 15000
 
 struct lab_pair {
 	struct lab_vm *source, *destination;
 	struct lab_proxy *proxy;
-	char *uri; /* what the source migrates to */
+	char *uri;	    /* what the source migrates to */
+	char *incoming_uri; /* NULL: the destination listens already */
+	char *file;	    /* what holds the stream in between, or NULL */
+	unsigned timeout_ms;
 };
 
 struct lab_vm *lab_pair_source(struct lab_pair *pair)
@@ -74,28 +82,60 @@ static char *listening_uri(struct lab_vm *vm, GError **error)
 			       lab_json_string(address, "port"));
 }
 
-static bool listen_for_stream(struct lab_pair *pair, const struct lab_pair_options *o,
-			      GError **error)
+static bool listen_on(struct lab_pair *pair, const char *uri, GError **error)
+{
+	return lab_qmp_ok(pair->destination, error, "migrate-incoming {'uri': '%s'}", uri);
+}
+
+static bool pass_pipe(struct lab_pair *pair, GError **error)
+{
+	int ends[2];
+	bool ok;
+
+	if (pipe2(ends, O_CLOEXEC)) {
+		g_set_error(error, LAB_ERROR, LAB_ERROR_IO, "no pipe: %s", g_strerror(errno));
+		return false;
+	}
+	ok = lab_vm_pass_fd(pair->destination, ends[0], "stream", error) &&
+	     lab_vm_pass_fd(pair->source, ends[1], "stream", error);
+	close(ends[0]);
+	close(ends[1]);
+	return ok;
+}
+
+static bool open_way(struct lab_pair *pair, const struct lab_pair_options *o, GError **error)
 {
 	static int serial;
-	g_autofree char *socket = NULL;
+	unsigned n = g_atomic_int_add(&serial, 1);
 
-	if (o->unix_socket) {
-		socket = g_strdup_printf("unix:%s/stream-%d", lab_tmpdir(),
-					 g_atomic_int_add(&serial, 1));
-		if (!lab_qmp_ok(pair->destination, error, "migrate-incoming {'uri': '%s'}", socket))
-			return false;
-		pair->uri = g_steal_pointer(&socket);
-	} else {
-		if (!lab_qmp_ok(pair->destination, error,
-				"migrate-incoming {'uri': 'tcp:127.0.0.1:0'}"))
-			return false;
-		pair->uri = listening_uri(pair->destination, error);
-		if (!pair->uri)
-			return false;
-	}
-	if (!o->proxy && !o->n_rules)
+	switch (o->way) {
+	case LAB_WAY_UNIX:
+		pair->uri = g_strdup_printf("unix:%s/stream-%u", lab_tmpdir(), n);
+		return listen_on(pair, pair->uri, error);
+	case LAB_WAY_FD:
+		pair->uri = g_strdup("fd:stream");
+		return pass_pipe(pair, error) && listen_on(pair, pair->uri, error);
+	case LAB_WAY_EXEC:
+		/* QEMU says "completed" before it waits for its child: the name says when. */
+		pair->file = g_strdup_printf("%s/stream-%u", lab_tmpdir(), n);
+		pair->uri = g_strdup_printf("exec:cat > %s.part && mv %s.part %s", pair->file,
+					    pair->file, pair->file);
+		pair->incoming_uri = g_strconcat("exec:cat ", pair->file, NULL);
 		return true;
+	case LAB_WAY_FILE:
+		pair->file = g_strdup_printf("%s/stream-%u", lab_tmpdir(), n);
+		pair->uri = g_strconcat("file:", pair->file, NULL);
+		pair->incoming_uri = g_strdup(pair->uri);
+		return true;
+	case LAB_WAY_TCP:
+	case LAB_WAYS:
+		break;
+	}
+	if (!listen_on(pair, "tcp:127.0.0.1:0", error))
+		return false;
+	pair->uri = listening_uri(pair->destination, error);
+	if (!pair->uri || (!o->proxy && !o->n_rules))
+		return pair->uri;
 	pair->proxy = lab_proxy_new(pair->uri, o->rules, o->n_rules, error);
 	if (!pair->proxy)
 		return false;
@@ -123,12 +163,13 @@ struct lab_pair *lab_pair_new(const struct lab_pair_options *o, GError **error)
 	if (o->destination_env)
 		destination.env = o->destination_env;
 
+	pair->timeout_ms = o->vm.timeout_ms ? o->vm.timeout_ms : FILE_MS;
 	pair->source = lab_vm_new(&source, error);
 	if (!pair->source)
 		goto fail;
 	pair->destination = lab_vm_new(&destination, error);
 	if (!pair->destination || !configure(pair->source, o, error) ||
-	    !configure(pair->destination, o, error) || !listen_for_stream(pair, o, error))
+	    !configure(pair->destination, o, error) || !open_way(pair, o, error))
 		goto fail;
 	return pair;
 fail:
@@ -143,13 +184,12 @@ void lab_pair_free(struct lab_pair *pair)
 	lab_vm_free(pair->source);
 	lab_vm_free(pair->destination);
 	lab_proxy_free(pair->proxy);
+	if (pair->file)
+		unlink(pair->file);
+	g_free(pair->file);
+	g_free(pair->incoming_uri);
 	g_free(pair->uri);
 	g_free(pair);
-}
-
-bool lab_pair_migrate(struct lab_pair *pair, GError **error)
-{
-	return lab_qmp_ok(pair->source, error, "migrate {'uri': '%s'}", pair->uri);
 }
 
 bool lab_pair_start_postcopy(struct lab_pair *pair, GError **error)
@@ -193,6 +233,28 @@ static bool source_ended(struct lab_pair *pair, uint64_t deadline_ns, struct lab
 		}
 		g_usleep(POLL_MS * 1000);
 	}
+}
+
+bool lab_pair_migrate(struct lab_pair *pair, GError **error)
+{
+	struct lab_migration written = {0};
+	uint64_t deadline = deadline_in(pair->timeout_ms);
+	bool ok;
+
+	if (!lab_qmp_ok(pair->source, error, "migrate {'uri': '%s'}", pair->uri))
+		return false;
+	if (!pair->incoming_uri)
+		return true;
+	ok = source_ended(pair, deadline, &written, error);
+	if (ok && strcmp(written.status, "completed")) {
+		g_set_error(error, LAB_ERROR, LAB_ERROR_IO, "the source could not write: %s",
+			    written.source_error ? written.source_error : written.status);
+		ok = false;
+	}
+	lab_migration_clear(&written);
+	while (ok && access(pair->file, R_OK) && deadline_left_ms(deadline))
+		g_usleep(POLL_MS * 1000);
+	return ok && listen_on(pair, pair->incoming_uri, error);
 }
 
 /* The last line of what it printed: QEMU says why it gives up just before it exits. */

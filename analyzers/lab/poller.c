@@ -9,10 +9,12 @@
 
 #include "analyzers/lab/internal.h"
 
-#define INTERVAL_NS 5000000ULL
+#define INTERVAL_US 5000
 
 struct lab_poller {
 	struct qmp *qmp;
+	const char *const *commands;
+	uint64_t interval_ns;
 	GThread *thread;
 	int stop; /* atomic */
 	/* The thread's until it is joined. Requests are answered in order. */
@@ -23,6 +25,7 @@ struct lab_poller {
 static gpointer poll_monitor(gpointer opaque)
 {
 	struct lab_poller *p = opaque;
+	const char *const *command = p->commands;
 	uint64_t next = lab_now_ns(), now;
 	bool connected = true;
 
@@ -42,9 +45,10 @@ static gpointer poll_monitor(gpointer opaque)
 			uint64_t id;
 
 			g_array_append_val(p->samples, sample);
-			qmp_send(p->qmp, "query-status", NULL, &id, &error);
+			qmp_send(p->qmp, *command, NULL, &id, &error);
+			command = command[1] ? command + 1 : p->commands;
 			/* Ticks that this thread slept through are the client's fault: not sent. */
-			next = MAX(next + INTERVAL_NS, now);
+			next = MAX(next + p->interval_ns, now);
 		}
 		connected = !error;
 	}
@@ -59,8 +63,18 @@ static gpointer poll_monitor(gpointer opaque)
 
 struct lab_poller *lab_poller_new(struct lab_vm *vm, GError **error)
 {
+	static const char *const commands[] = {"query-status", NULL};
+
+	return lab_poller_new_with(vm, commands, INTERVAL_US, error);
+}
+
+struct lab_poller *lab_poller_new_with(struct lab_vm *vm, const char *const *commands,
+				       unsigned interval_us, GError **error)
+{
 	struct lab_poller *p = g_new0(struct lab_poller, 1);
 
+	p->commands = commands;
+	p->interval_ns = interval_us * 1000ULL;
 	p->samples = g_array_new(FALSE, FALSE, sizeof(struct lab_sample));
 	p->qmp = qmp_connect(lab_vm_poller_path(vm), lab_vm_process(vm), deadline_in(15000), error);
 	if (!p->qmp) {

@@ -113,6 +113,34 @@ bool qmp_send(struct qmp *qmp, const char *command, const char *arguments, uint6
 	return flush(qmp, error);
 }
 
+bool qmp_send_fd(struct qmp *qmp, int fd, const char *name, uint64_t *id, GError **error)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	/* It comes with the byte before the command that takes it: blanks are nothing to QMP. */
+	char blank = ' ';
+	struct iovec data = {&blank, 1};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	g_autofree char *arguments = g_strdup_printf("{\"fdname\": \"%s\"}", name);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	if (sendmsg(qmp->fd, &message, MSG_NOSIGNAL) != 1) {
+		g_set_error(error, LAB_ERROR, LAB_ERROR_IO, "cannot pass a descriptor: %s",
+			    g_strerror(errno));
+		return false;
+	}
+	return qmp_send(qmp, "getfd", arguments, id, error);
+}
+
 JsonObject *qmp_read(struct qmp *qmp, uint64_t deadline_ns, GError **error)
 {
 	char chunk[16384];

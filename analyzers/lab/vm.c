@@ -345,6 +345,20 @@ static JsonNode *run(struct lab_vm *vm, const char *command, const char *argumen
 	return answer;
 }
 
+bool lab_vm_pass_fd(struct lab_vm *vm, int fd, const char *name, GError **error)
+{
+	g_autoptr(JsonNode) answer = NULL;
+	uint64_t id;
+
+	if (qmp_send_fd(vm->qmp, fd, name, &id, error))
+		answer = qmp_answer(vm->qmp, id, deadline_in(vm->timeout_ms), error);
+	if (!answer) {
+		g_prefix_error(error, "getfd: ");
+		blame(vm, error);
+	}
+	return answer;
+}
+
 static JsonNode *run_text(struct lab_vm *vm, char *text, GError **error)
 {
 	char *arguments = strchr(text, ' ');

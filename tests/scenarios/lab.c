@@ -127,7 +127,7 @@ static void unix_socket(gconstpointer version)
 {
 	struct lab_pair_options options = options_for(version);
 
-	options.unix_socket = true;
+	options.way = LAB_WAY_UNIX;
 	move(&options);
 }
 

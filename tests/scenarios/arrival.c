@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every way for a VM to arrive, and what an operator's tools may do to the destination meanwhile:
+ * it arrives and goes on under each policy.
+ */
+#include "tests/scenarios/arrival.h"
+
+enum {
+	CHANNELS = 2,
+	ZERO_MIB = 2048,
+	FLOOD_US = 1000,
+	MANY_CPUS = 4,
+};
+
+#define ARRIVED "arrived"
+
+static char *arrive(const struct lab_journey *journey, const struct lab_pair_options *options,
+		    GError **error)
+{
+	g_autoptr(lab_pair) pair = lab_journey_new(journey, options, error);
+
+	if (!pair || !lab_journey_arrive(journey, pair, DONE_MS, NULL, error))
+		return NULL;
+	return g_strdup(ARRIVED);
+}
+
+static char *arrive_by(const struct cell *cell, enum lab_way way, bool mapped_ram, unsigned multifd,
+		       GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy, .mapped_ram = mapped_ram};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.way = way;
+	options.multifd = multifd;
+	return arrive(&journey, &options, error);
+}
+
+static char *by_unix(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_UNIX, false, 0, error);
+}
+
+static char *by_fd(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_FD, false, 0, error);
+}
+
+static char *by_exec(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_EXEC, false, 0, error);
+}
+
+static char *by_file(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_FILE, false, 0, error);
+}
+
+static char *mapped_ram(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_FILE, true, 0, error);
+}
+
+static char *mapped_ram_multifd(const struct cell *cell, GError **error)
+{
+	return arrive_by(cell, LAB_WAY_FILE, true, CHANNELS, error);
+}
+
+static char *multifd_with(const struct cell *cell, const char *compression, bool tls,
+			  GError **error)
+{
+	const struct lab_journey journey = {
+		.policy = cell->policy, .compression = compression, .tls = tls};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.multifd = CHANNELS;
+	return arrive(&journey, &options, error);
+}
+
+static char *multifd_none(const struct cell *cell, GError **error)
+{
+	return multifd_with(cell, NULL, false, error);
+}
+
+static char *multifd_zlib(const struct cell *cell, GError **error)
+{
+	return multifd_with(cell, "zlib", false, error);
+}
+
+static char *multifd_zstd(const struct cell *cell, GError **error)
+{
+	return multifd_with(cell, "zstd", false, error);
+}
+
+static char *multifd_tls(const struct cell *cell, GError **error)
+{
+	return multifd_with(cell, NULL, true, error);
+}
+
+static char *tls(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy, .tls = true};
+	struct lab_pair_options options = arrival_options(cell);
+
+	return arrive(&journey, &options, error);
+}
+
+static char *postcopy(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy, .copy = LAB_COPY_POST};
+	struct lab_pair_options options = arrival_options(cell);
+
+	return arrive(&journey, &options, error);
+}
+
+static char *preempt(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy, .copy = LAB_COPY_PREEMPT};
+	struct lab_pair_options options = arrival_options(cell);
+
+	return arrive(&journey, &options, error);
+}
+
+/* The channel for urgent pages is there, but says nothing for a while. */
+static char *preempt_late(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy, .copy = LAB_COPY_PREEMPT};
+	const struct lab_rule rule = {
+		.channel = LAB_CHANNEL_ACCEPTED,
+		.nth = 1,
+		.fault = LAB_FAULT_STALL,
+		.stall_ms = 500,
+	};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.rules = &rule;
+	options.n_rules = 1;
+	return arrive(&journey, &options, error);
+}
+
+/* The peeks at the magic find one byte, two bytes, ... on the main channel and a multifd one. */
+static char *byte_by_byte(const struct cell *cell, GError **error)
+{
+	enum { MAIN_BYTES = 16, MULTIFD_BYTES = 6, STEP_MS = 15 };
+	const struct lab_journey journey = {.policy = cell->policy};
+	struct lab_pair_options options = arrival_options(cell);
+	struct lab_rule rules[MAIN_BYTES + MULTIFD_BYTES];
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++)
+		rules[i] = (struct lab_rule){
+			.channel = i < MAIN_BYTES ? LAB_CHANNEL_MAIN : LAB_CHANNEL_MULTIFD,
+			.offset_bytes = i < MAIN_BYTES ? i + 1 : i - MAIN_BYTES + 1,
+			.fault = LAB_FAULT_STALL,
+			.stall_ms = STEP_MS,
+		};
+	options.multifd = CHANNELS;
+	options.rules = rules;
+	options.n_rules = G_N_ELEMENTS(rules);
+	return arrive(&journey, &options, error);
+}
+
+/* Arrives while a client asks `commands` as fast as it can. */
+static char *arrive_under_flood(const struct lab_journey *journey,
+				const struct lab_pair_options *options, const char *const *commands,
+				GError **error)
+{
+	g_autoptr(lab_pair) pair = lab_journey_new(journey, options, error);
+	g_autoptr(lab_poller) flood = NULL;
+	struct lab_latency latency;
+
+	if (!pair)
+		return NULL;
+	flood = lab_poller_new_with(lab_pair_destination(pair), commands, FLOOD_US, error);
+	if (!flood || !lab_journey_arrive(journey, pair, DONE_MS, NULL, error))
+		return NULL;
+	lab_poller_stop(flood, &latency);
+	g_test_message("%" G_GUINT64_FORMAT " questions, p50 %.1f ms, max %.1f ms", latency.n,
+		       latency.p50_ns / 1e6, latency.max_ns / 1e6);
+	/* Those of the last moments may be open. */
+	if (latency.n < 50 || latency.outstanding > latency.n / 2)
+		return g_strdup_printf("of %" G_GUINT64_FORMAT " questions, %" G_GUINT64_FORMAT
+				       " were not answered",
+				       latency.n, latency.outstanding);
+	return g_strdup(ARRIVED);
+}
+
+/* A load that does nothing but find pages zero, and never waits for bytes. */
+static char *zero_ram(const struct cell *cell, GError **error)
+{
+	static const char *const commands[] = {"query-status", "query-migrate", NULL};
+	const struct lab_journey journey = {.policy = cell->policy};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.vm.memory_mib = ZERO_MIB;
+	options.vm.fill_mib = 4;
+	return arrive_under_flood(&journey, &options, commands, error);
+}
+
+static char *many_cpus(const struct cell *cell, GError **error)
+{
+	static const char *const commands[] = {"query-cpus-fast", "query-block", "query-blockstats",
+					       NULL};
+	const struct lab_journey journey = {.policy = cell->policy};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.vm.cpus = MANY_CPUS;
+	return arrive_under_flood(&journey, &options, commands, error);
+}
+
+static const struct scenario scenarios[] = {
+	{"multifd", multifd_none, ARRIVED, ON_BOTH | ON_11_1},
+	{"multifd-zlib", multifd_zlib, ARRIVED, 0},
+	{"multifd-zstd", multifd_zstd, ARRIVED, 0},
+	{"multifd-tls", multifd_tls, ARRIVED, 0},
+	{"tls", tls, ARRIVED, 0},
+	{"unix", by_unix, ARRIVED, 0},
+	{"fd", by_fd, ARRIVED, 0},
+	{"exec", by_exec, ARRIVED, 0},
+	{"file", by_file, ARRIVED, ON_10_0 | ON_11_1},
+	{"mapped-ram", mapped_ram, ARRIVED, ON_10_0},
+	{"mapped-ram-multifd", mapped_ram_multifd, ARRIVED, ON_10_0 | ON_11_1},
+	{"postcopy", postcopy, ARRIVED, 0},
+	{"preempt", preempt, ARRIVED, ON_BOTH | ON_11_1},
+	{"preempt-late", preempt_late, ARRIVED, 0},
+	{"byte-by-byte", byte_by_byte, ARRIVED, 0},
+	{"zero-ram", zero_ram, ARRIVED, 0},
+	{"many-cpus", many_cpus, ARRIVED, 0},
+};
+
+int main(int argc, char **argv)
+{
+	return arrival_main(argc, argv, "arrival", scenarios, G_N_ELEMENTS(scenarios));
+}
