@@ -127,6 +127,10 @@ const char *run_who(struct run *run, const struct thread *thread, bool each_vcpu
 	case ROLE_INCOMING:
 		return "mig/dst/main";
 	default:
-		return *thread->comm ? thread->comm : role_name(thread->role);
+		/* An unnamed thread bears the program's name: what it does says more. */
+		if (!*thread->comm ||
+		    (thread->role != ROLE_OTHER && g_str_has_prefix(thread->comm, "qemu")))
+			return role_name(thread->role);
+		return thread->comm;
 	}
 }

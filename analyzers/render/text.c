@@ -72,20 +72,51 @@ static void heading(FILE *out, const struct render_options *o, const char *text)
 	fprintf(out, "\n%s%s%s\n", o->colour ? BOLD : "", text, o->colour ? PLAIN : "");
 }
 
+/* "START", or "COND_WOKE (1 of 2)" when only some of a kind's points were never reached. */
+static void add_unreached(GString *list, const struct run *run, const char *kind)
+{
+	unsigned all = 0, unreached = 0;
+
+	for (unsigned i = 0; i < run->points->len; i++) {
+		const struct point *p = &g_array_index(run->points, struct point, i);
+
+		if (!p->attached || strcmp(p->kind, kind))
+			continue;
+		all++;
+		unreached += !p->hit;
+	}
+	g_string_append_printf(list, "%s%s", list->len ? ", " : "", kind);
+	if (unreached < all)
+		g_string_append_printf(list, " (%u of %u)", unreached, all);
+}
+
+static bool first_unreached(const struct run *run, unsigned index)
+{
+	const struct point *point = &g_array_index(run->points, struct point, index);
+
+	if (!point->attached || point->hit)
+		return false;
+	for (unsigned i = 0; i < index; i++) {
+		const struct point *p = &g_array_index(run->points, struct point, i);
+
+		if (p->attached && !p->hit && !strcmp(p->kind, point->kind))
+			return false;
+	}
+	return true;
+}
+
 static void show_points(FILE *out, const struct run *run)
 {
-	g_autoptr(GString) never = g_string_new(NULL), refused = g_string_new(NULL);
+	g_autoptr(GString) never = g_string_new(NULL);
 	unsigned attached = 0, stepped = 0;
 
 	for (unsigned i = 0; i < run->points->len; i++) {
 		const struct point *p = &g_array_index(run->points, struct point, i);
-		GString *list = !p->attached ? refused : never;
 
 		attached += p->attached;
 		stepped += p->attached && !p->emulated;
-		if ((p->attached && p->hit) || strstr(list->str, p->kind))
-			continue;
-		g_string_append_printf(list, "%s%s", list->len ? ", " : "", p->kind);
+		if (first_unreached(run, i))
+			add_unreached(never, run, p->kind);
 	}
 	fprintf(out, "  probes      %u attached", attached);
 	if (stepped)
@@ -93,13 +124,11 @@ static void show_points(FILE *out, const struct run *run)
 	if (never->len)
 		fprintf(out, "; never reached: %s", never->str);
 	fputc('\n', out);
-	if (refused->len)
-		fprintf(out, "  not placed  %s\n", refused->str);
 	for (unsigned i = 0; i < run->points->len; i++) {
 		const struct point *p = &g_array_index(run->points, struct point, i);
 
 		if (!p->attached)
-			fprintf(out, "              %s at 0x%llx: %s\n", p->kind,
+			fprintf(out, "  not placed  %s at 0x%llx: %s\n", p->kind,
 				(unsigned long long)p->vaddr, p->refusal);
 	}
 }
@@ -238,33 +267,70 @@ static void show_holds(FILE *out, struct run *run, const struct render_options *
 		show_hold(out, run, longest->pdata[i], o);
 }
 
-static void show_phases(FILE *out, struct run *run, const struct render_options *o)
+/* How long the phase that a mark begins lasted. */
+static uint64_t lasted(const struct run *run, unsigned i)
 {
-	unsigned devices = 0;
+	const struct mark *m = &g_array_index(run->marks, struct mark, i);
+	uint64_t end = i + 1 < run->marks->len ? m[1].at_ns : run->begin_ns + run->duration_ns;
+
+	return end > m->at_ns ? end - m->at_ns : 0;
+}
+
+static gint longest_first(gconstpointer a, gconstpointer b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* A device section must have lasted this long to be among the `top` longest. */
+static uint64_t shortest_shown(const struct run *run, unsigned top)
+{
+	g_autoptr(GArray) times = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+
+	for (unsigned i = 0; i < run->marks->len; i++) {
+		uint64_t ns = lasted(run, i);
+
+		if (g_array_index(run->marks, struct mark, i).in.phase == PHASE_DEVICE)
+			g_array_append_val(times, ns);
+	}
+	g_array_sort(times, longest_first);
+	return top && times->len > top ? g_array_index(times, uint64_t, top - 1) : 0;
+}
+
+/* Between two device sections the phase falls back for some microseconds: nothing to tell. */
+static bool between_devices(const struct run *run, unsigned i)
+{
+	const struct mark *m = &g_array_index(run->marks, struct mark, i);
+
+	return i && i + 1 < run->marks->len && m->in.phase != PHASE_DEVICE &&
+	       m[-1].in.phase == PHASE_DEVICE && m[1].in.phase == PHASE_DEVICE;
+}
+
+static void show_phases(FILE *out, const struct run *run, const struct render_options *o)
+{
+	uint64_t shortest = shortest_shown(run, o->top);
+	unsigned hidden = 0;
 
 	if (!run->marks->len)
 		return;
 	heading(out, o, "Incoming migration");
 	for (unsigned i = 0; i < run->marks->len; i++) {
 		const struct mark *m = &g_array_index(run->marks, struct mark, i);
-		const struct mark *next = i + 1 < run->marks->len ? m + 1 : NULL;
-		uint64_t end = next ? next->at_ns : run->begin_ns + run->duration_ns;
 		g_autofree char *phase = phase_text(&m->in);
+		uint64_t ns = lasted(run, i);
 
-		if (m->in.phase == PHASE_NONE)
+		if (m->in.phase == PHASE_NONE || between_devices(run, i))
 			continue;
-		/* Between two device sections the phase falls back for some microseconds. */
-		if (i && m[-1].in.phase == PHASE_DEVICE && next && next->in.phase == PHASE_DEVICE)
-			continue;
-		if (m->in.phase == PHASE_DEVICE && o->top && ++devices > o->top) {
-			if (devices == o->top + 1)
-				fprintf(out, "  %10s  more devices: --top 0 shows all\n", "");
+		if (m->in.phase == PHASE_DEVICE && ns < shortest) {
+			hidden++;
 			continue;
 		}
 		fprintf(out, "  +%9s  %-40s %8s\n",
-			D(m->at_ns > run->begin_ns ? m->at_ns - run->begin_ns : 0), phase,
-			D(end > m->at_ns ? end - m->at_ns : 0));
+			D(m->at_ns > run->begin_ns ? m->at_ns - run->begin_ns : 0), phase, D(ns));
 	}
+	if (hidden)
+		fprintf(out, "  and %u shorter device sections: --top 0 shows all\n", hidden);
 }
 
 void render_text(FILE *out, struct run *run, const struct render_options *options)
