@@ -20,7 +20,7 @@ VERSION    := 0.1
 
 PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzydis-dev \
 	      libglib2.0-dev libjson-glib-dev libsqlite3-dev zlib1g-dev \
-	      qemu-system-x86 seabios ipxe-qemu
+	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make bench` compares with.
 BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 
@@ -63,9 +63,11 @@ SCENARIOS  := $(patsubst %.c,$(O)/%,$(wildcard tests/scenarios/*.c))
 BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, \
 	      $(wildcard tests/bench/*.c)))
 
+MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
+
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(DANCES) $(O)/demo
 
-.PHONY: help deps all build demo check bench install clean tests
+.PHONY: help deps all build demo check bench install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -107,10 +109,17 @@ bench: deps
 
 tests: $(UNIT) $(SCENARIOS)
 
-install: all
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)
+man: $(MAN)
+
+install: all man
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir) $(DESTDIR)$(mandir)/man1 \
+		$(DESTDIR)$(compdir) $(DESTDIR)$(zcompdir)
 	install -m 755 $(O)/bqlstat $(O)/loadvm $(DESTDIR)$(bindir)
 	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(DESTDIR)$(libdir)
+	install -m 644 $(MAN) $(DESTDIR)$(mandir)/man1
+	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
+	ln -sf bqlstat $(DESTDIR)$(compdir)/loadvm
+	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
 
 clean:
 	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
@@ -128,6 +137,10 @@ $(O)/%.o: %.S
 $(O)/%.bpf.o: %.bpf.c
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(O)/docs/man/%: docs/man/%.scd
+	@mkdir -p $(@D)
+	scdoc < $< > $@
 
 # libbpf 1.1's generated header is not -Wextra clean for strict prototypes; it is included as a system header.
 $(O)/%.skel.h: $(O)/%.bpf.o
@@ -200,5 +213,8 @@ $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
 		-o $@ $< -lpthread -llttng-ust -ldl
+
+# Written along with the objects. Without this make would try to build them, by linking NAME.d.o.
+$(O)/%.d: ;
 
 -include $(shell find $(O) -name qemu -prune -o -type f -name '*.d' -print 2>/dev/null)

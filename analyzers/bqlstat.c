@@ -22,6 +22,7 @@ static const struct command *const commands[] = {&command_record, &command_repor
 static void teach(FILE *out)
 {
 	fputs("usage: bqlstat COMMAND [OPTION...]\n"
+	      "       bqlstat --help | --version\n"
 	      "\n"
 	      "See who holds the Big QEMU Lock of a running QEMU, for how long, what the holder "
 	      "was\n"

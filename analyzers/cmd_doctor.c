@@ -309,7 +309,7 @@ static void print_json(const struct doctor *d)
 
 	json_builder_begin_object(b);
 	show_int(b, "format", FORMAT);
-	show_text(b, "tool", "bqlstat " BQLSTAT_VERSION);
+	show_text(b, "tool", BQLSTAT_VERSION);
 	show_bool(b, "usable", d->usable);
 	show_text(b, "verdict", d->verdict);
 	json_builder_set_member_name(b, "host");

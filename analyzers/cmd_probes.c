@@ -36,7 +36,7 @@ static void print_json(const struct subject *s)
 
 	json_builder_begin_object(b);
 	show_int(b, "format", FORMAT);
-	show_text(b, "tool", "bqlstat " BQLSTAT_VERSION);
+	show_text(b, "tool", BQLSTAT_VERSION);
 	json_builder_set_member_name(b, "qemu");
 	json_builder_begin_object(b);
 	subject_json_head(b, s);

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# bash completion for bqlstat(1) and loadvm(1).
+
+# Words of $1 that begin with the one being typed.
+_bqlstat_words()
+{
+	COMPREPLY=($(compgen -W "$1" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+
+_bqlstat_files()
+{
+	compopt -o filenames 2>/dev/null
+	COMPREPLY=($(compgen "$1" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+
+# A command and its arguments, from the word at index $1 on: as that command completes.
+_bqlstat_command()
+{
+	if [ "$COMP_CWORD" -eq "$1" ]; then
+		_bqlstat_files -c
+	elif declare -F _command_offset >/dev/null; then
+		_command_offset "$1"
+	else
+		_bqlstat_files -f
+	fi
+}
+
+# The index of the word after --, when that stands before the one being typed.
+_bqlstat_after_dashes()
+{
+	local i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		[ "${COMP_WORDS[i]}" = -- ] && echo $((i + 1)) && return
+	done
+	return 1
+}
+
+_bqlstat_pids()
+{
+	_bqlstat_words "$(pgrep -f '^[^ ]*(qemu-system-|qemu-kvm)' 2>/dev/null)"
+}
+
+_bqlstat()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} options at
+	COMPREPLY=()
+
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		_bqlstat_words 'record report doctor probes help --help --version'
+		return
+	fi
+	case ${COMP_WORDS[1]} in
+	record)
+		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
+		options='-p --pid -o --output -d --duration -l --label -t --threshold -q --quiet -h --help --'
+		;;
+	report) options='-j --json -l --list -r --run -t --top -v --vcpus -h --help' ;;
+	doctor) options='-j --json -m --measure -h --help' ;;
+	probes) options='-p --pid -j --json -h --help' ;;
+	help)
+		_bqlstat_words 'record report doctor probes help'
+		return
+		;;
+	*) return ;;
+	esac
+	case ${COMP_WORDS[1]}:$prev in
+	*:-p | *:--pid) _bqlstat_pids; return ;;
+	record:-o | record:--output) _bqlstat_files -f; return ;;
+	record:-[dlt] | record:--duration | record:--label | record:--threshold) return ;;
+	report:-[rt] | report:--run | report:--top) return ;;
+	esac
+	case ${COMP_WORDS[1]}:$cur in
+	*:-*) _bqlstat_words "$options" ;;
+	doctor:[0-9]*) _bqlstat_pids ;;
+	report:* | doctor:* | probes:*) _bqlstat_files -f ;;
+	*) _bqlstat_words "$options" ;;
+	esac
+}
+
+_loadvm()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} at
+
+	COMPREPLY=()
+	at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
+	case $prev in
+	-p | --policy) _bqlstat_words "$(loadvm --list 2>/dev/null | cut -d ' ' -f 1)"; return ;;
+	esac
+	case $cur in
+	-*) _bqlstat_words '-p --policy -q --quiet -l --list -h --help -V --version --' ;;
+	*) _bqlstat_files -c ;;
+	esac
+}
+
+complete -F _bqlstat bqlstat
+complete -F _loadvm loadvm
