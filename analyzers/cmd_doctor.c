@@ -161,8 +161,9 @@ static void judge(struct doctor *d)
 {
 	const struct check *host = checks_obstacle(d->host);
 	const struct check *qemu = d->qemu ? checks_obstacle(d->qemu) : NULL;
+	bool unopened = d->which && !d->qemu;
 
-	if (*d->refusal.text)
+	if (unopened)
 		d->verdict = g_strdup_printf("Not usable: %s.", d->refusal.text);
 	else if (qemu && qemu->state == CHECK_MISSING)
 		d->verdict = g_strdup_printf("Not usable: this QEMU cannot be traced: %s.",
@@ -171,7 +172,8 @@ static void judge(struct doctor *d)
 		d->verdict = g_strdup_printf("Not usable here: %s is missing%s%s.", host->name,
 					     host->mend ? ": " : "", host->mend ? host->mend : "");
 	else if (host || qemu)
-		d->verdict = g_strdup_printf("Not usable as this user: %s.",
+		d->verdict = g_strdup_printf("Not usable as this user: %s: %s.",
+					     host ? host->name : qemu->name,
 					     host ? host->detail : qemu->detail);
 	else if (d->qemu && d->subject.pid)
 		d->verdict =
@@ -180,7 +182,7 @@ static void judge(struct doctor *d)
 		d->verdict = g_strdup_printf("Usable: bqlstat record -o FILE -- %s ...", d->which);
 	else
 		d->verdict = g_strdup("Usable on this host. `bqlstat doctor PID` looks at a QEMU.");
-	d->usable = !*d->refusal.text && !host && !qemu;
+	d->usable = !unopened && !host && !qemu;
 }
 
 /* ---- text ---- */

@@ -64,9 +64,9 @@ static int probes(const struct command *command, int argc, char **argv)
 	if (argc + !!pid != 2)
 		return command_fail(EXIT_USAGE, "give -p PID or one QEMU binary: `bqlstat help "
 						"probes` tells how");
-	if (pid && strspn(pid, "0123456789") != strlen(pid))
+	if (pid && (!*pid || strspn(pid, "0123456789") != strlen(pid)))
 		return command_fail(EXIT_USAGE,
-				    "%s is not a process id: `bqlstat help probes` "
+				    "'%s' is not a process id: `bqlstat help probes` "
 				    "tells how",
 				    pid);
 	if (subject_open(pid ? pid : argv[1], &s, &err))
