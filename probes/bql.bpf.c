@@ -11,107 +11,11 @@
 #include "probes/abi.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "probes/tables.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-const volatile uint64_t threshold_ns = 1000000;
-const volatile uint32_t max_sites = ABI_SITES;
-
-/* Read by user space through the skeleton. */
-uint32_t nr_sites;
-uint32_t nr_threads;
-/* Highest slot in use + 1: what sched_switch has to look at. Set by user space. */
-uint32_t nr_slots;
-/*
- * The tid that holds each QEMU's lock, or 0. Set after the acquire and cleared before the release,
- * so that a thread found here does hold it. Together in one cache line for sched_switch.
- */
-uint32_t owners[ABI_SLOTS];
-
-#define NONE (~0U)
-
-enum thread_does {
-	IDLE,
-	ASKED,
-	ASLEEP, /* in a condvar wait that gave the lock back and will retake it */
-	HOLDS,
-};
-
-/* One thread, between two points. */
-struct state {
-	uint32_t epoch;
-	uint32_t thread;
-	uint32_t does;
-	uint32_t nr_blocks;
-	uint64_t ask_ns;
-	uint64_t off_ns; /* since when off-CPU while holding; 0: on-CPU */
-	int32_t off_cause;
-	uint32_t off_runnable;
-	struct abi_hold cur;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct state);
-} states SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, ABI_SLOTS);
-	__type(key, uint32_t);
-	__type(value, struct abi_slot);
-} slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, ABI_THREADS);
-	__type(key, uint32_t);
-	__type(value, struct abi_thread);
-} threads SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, ABI_SITES);
-	__type(key, uint32_t);
-	__type(value, struct abi_site);
-} sites SEC(".maps");
-
-struct site_key {
-	uint64_t file;
-	uint32_t line;
-	uint32_t thread;
-	uint32_t cond;
-	uint32_t pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ABI_SITES);
-	__type(key, struct site_key);
-	__type(value, uint32_t);
-} site_index SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * ABI_SITES);
-	__type(key, struct abi_blocked_key);
-	__type(value, struct abi_blocked);
-} blocked SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} events SEC(".maps");
-
-#define lose(slot, what) __sync_fetch_and_add(&(slot)->lost[what], 1)
-
-/* Inline assembly because clang 14 drops a mask that it can prove needless and the verifier cannot.
- */
+/* Inline assembly: clang 14 drops a mask that it can prove needless and the verifier cannot. */
 static __always_inline void set_owner(uint32_t slot, uint32_t tid)
 {
 	asm volatile("%0 &= %1" : "+r"(slot) : "i"(ABI_SLOTS - 1));
@@ -123,8 +27,7 @@ static __always_inline struct abi_slot *slot_at(uint64_t cookie)
 	uint32_t index = ABI_COOKIE_SLOT(cookie), point = ABI_COOKIE_POINT(cookie);
 	struct abi_slot *slot = bpf_map_lookup_elem(&slots, &index);
 
-	/* Between the first probe's attaching and the last one's nothing counts: half a plan would
-	 * lie. */
+	/* Until the last probe stands nothing counts: half a plan would lie. */
 	if (!slot || slot->epoch != ABI_COOKIE_EPOCH(cookie))
 		return NULL;
 	asm volatile("%0 &= %1" : "+r"(point) : "i"(ABI_POINTS - 1));
@@ -226,6 +129,7 @@ static __always_inline void hold_begins(struct state *st, struct abi_slot *slot,
 	site = bpf_map_lookup_elem(&sites, &h->site);
 	if (!site) {
 		lose(slot, ABI_LOST_SITES_FULL);
+		st->does = UNRECORDED;
 		return;
 	}
 	site->acquired++;
@@ -357,6 +261,23 @@ static __always_inline void acquired(struct state *st, struct abi_slot *slot, ui
 	hold_begins(st, slot, cookie, now, wait);
 }
 
+static __always_inline void released(struct state *st, struct abi_slot *slot, uint64_t now)
+{
+	switch (st->does) {
+	case HOLDS:
+		hold_ends(st, slot, now);
+		break;
+	case ASLEEP: /* 11.1 enters the condvar wait first and then says that it gave the lock back
+		      */
+		break;
+	case UNRECORDED:
+		st->does = IDLE;
+		break;
+	default:
+		lose(slot, ABI_LOST_NO_ACQUIRE);
+	}
+}
+
 /* rdi = file, esi = line */
 SEC("uprobe")
 int on_ask(struct pt_regs *ctx)
@@ -398,10 +319,7 @@ int on_released(struct pt_regs *ctx)
 
 	if (!st)
 		return 0;
-	if (st->does == HOLDS)
-		hold_ends(st, slot, now);
-	else
-		lose(slot, ABI_LOST_NO_ACQUIRE);
+	released(st, slot, now);
 	return 0;
 }
 
@@ -417,10 +335,8 @@ int on_status(struct pt_regs *ctx)
 		return 0;
 	if (ctx->di & 0xff)
 		acquired(st, slot, cookie, now);
-	else if (st->does == HOLDS)
-		hold_ends(st, slot, now);
-	else if (st->does != ASLEEP) /* 11.1 enters the condvar wait first and then says so */
-		lose(slot, ABI_LOST_NO_ACQUIRE);
+	else
+		released(st, slot, now);
 	return 0;
 }
 

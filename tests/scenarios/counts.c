@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "probes/tracer.h"
 #include "tests/scenarios/recording.h"
 
 /* Each site of the ledger was taken as often as the run says, by the same threads, and no other. */
@@ -411,6 +412,129 @@ static void two_tracers(void)
 	g_strfreev(finish(&d));
 }
 
+/* ---- what is lost is counted ---- */
+
+struct sums {
+	uint64_t acquired, longest_ns;
+	unsigned holds; /* events */
+};
+
+static void add_up(void *opaque, const struct abi_site *site, const char *file,
+		   const struct abi_thread *thread)
+{
+	struct sums *sums = opaque;
+
+	(void)file;
+	(void)thread;
+	sums->acquired += site->acquired;
+	sums->longest_ns = MAX(sums->longest_ns, site->worst.hold_ns);
+}
+
+static void count_event(void *opaque, int target, const struct abi_hold *hold)
+{
+	(void)target;
+	(void)hold;
+	((struct sums *)opaque)->holds++;
+}
+
+/* A dance under a tracer of these sizes; false after a skip. */
+static bool trace_dance(const char *script, struct tracer_opts *opts, struct sums *sums,
+			uint64_t lost[ABI_LOST_KINDS])
+{
+	struct dance d = start_dance("lockdance", script);
+	struct tracer_error err;
+	struct tracer *tracer;
+	int ret, target;
+
+	opts->sink = (struct tracer_sink){.hold = count_event, .opaque = sums};
+	ret = tracer_new(opts, &tracer, &err);
+	if (ret) {
+		g_test_skip(err.text);
+		go(&d);
+		danced(&d);
+		g_strfreev(finish(&d));
+		return false;
+	}
+	target = tracer_add(tracer, lab_process_pid(d.process), &err);
+	if (target < 0)
+		g_error("%s", err.text);
+	go(&d);
+	danced(&d);
+	tracer_remove(tracer, target);
+	tracer_snapshot(tracer, target, add_up, sums);
+	tracer_lost(tracer, target, lost);
+	tracer_free(tracer);
+	g_strfreev(finish(&d));
+	return true;
+}
+
+/* More call sites than there is room for: what has no record is counted, the rest is right. */
+static void sites_full(void)
+{
+	g_autoptr(GString) script = g_string_new("thread CPU 0/TCG\n");
+	struct tracer_opts opts = {.threshold_ns = 1000000000, .max_sites = 20};
+	struct sums sums = {0};
+	uint64_t lost[ABI_LOST_KINDS];
+
+	for (int line = 1; line <= 50; line++)
+		g_string_append_printf(script, "pairs 100 dance-a.c:%d\n", line);
+	if (!trace_dance(script->str, &opts, &sums, lost))
+		return;
+	g_assert_cmpuint(sums.acquired, ==, 20 * 100);
+	g_assert_cmpuint(lost[ABI_LOST_SITES_FULL], ==, 30 * 100);
+	g_assert_cmpuint(lost[ABI_LOST_NO_ACQUIRE], ==, 0);
+}
+
+/* More events than the ring holds: every one is seen or counted, and the longest hold is kept. */
+static void ring_full(void)
+{
+	struct tracer_opts opts = {.threshold_ns = 0, .ring_bytes = 4096};
+	struct sums sums = {0};
+	uint64_t lost[ABI_LOST_KINDS];
+
+	if (!trace_dance("thread CPU 0/TCG; pairs 2000 dance-a.c:1; lock dance-a.c:1; hold 20000; "
+			 "unlock\n",
+			 &opts, &sums, lost))
+		return;
+	g_assert_cmpuint(sums.acquired, ==, 2001);
+	g_assert_cmpuint(lost[ABI_LOST_RING_FULL], >, 0);
+	g_assert_cmpuint(sums.holds + lost[ABI_LOST_RING_FULL], ==, 2001);
+	g_assert_cmpuint(sums.longest_ns, >=, 20000000);
+}
+
+/* Attached while one thread holds and another waits: counted as what it is, and right from then on.
+ */
+static void attach_in_the_middle(void)
+{
+	static const char script[] =
+		"thread CPU 0/TCG; lock dance-a.c:1; sleep 2500000; unlock; idle 1000; "
+		"pairs 100 dance-a.c:2\n"
+		"thread CPU 1/TCG; idle 50000; lock dance-b.c:1; hold 2000; unlock; "
+		"pairs 100 dance-b.c:2\n";
+	g_autofree char *file = fresh_path("middle.run");
+	struct dance d = start_dance("lockdance", script);
+	struct lab_process *p;
+	struct run *run;
+
+	go(&d);
+	g_usleep(200000);
+	p = start_recording(file, d.pid, "1ms");
+	danced(&d);
+	if (p) {
+		stop_recording(p);
+		run = load(file, 1);
+		g_assert_cmpuint(lost_of(run, "no_acquire"), ==, 1);
+		g_assert_cmpuint(lost_of(run, "no_ask"), ==, 1);
+		g_assert_cmpuint(run_lost(run), ==, 0);
+		g_assert_cmpuint(acquired_at(run, "", 0, false, 0), ==, 1);
+		g_assert_cmpuint(acquired_at(run, "dance-a.c", 2, false, 0), ==, 100);
+		g_assert_cmpuint(acquired_at(run, "dance-b.c", 2, false, 0), ==, 100);
+		g_assert_cmpuint(run_acquired(run), ==, 201);
+		run_free(run);
+	}
+	g_strfreev(finish(&d));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -424,5 +548,8 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/blocked/11.1", "lockdance-11.1", blocked_by_cause);
 	g_test_add_func("/several/one-recording", several_at_once);
 	g_test_add_func("/several/two-tracers", two_tracers);
+	g_test_add_func("/lost/sites-full", sites_full);
+	g_test_add_func("/lost/ring-full", ring_full);
+	g_test_add_func("/lost/attach-in-the-middle", attach_in_the_middle);
 	return g_test_run();
 }

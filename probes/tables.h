@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel side's memory: settings, the tables that user space reads, and each thread's state.
+ */
+#ifndef PROBES_TABLES_H
+#define PROBES_TABLES_H
+
+const volatile uint64_t threshold_ns = 1000000;
+const volatile uint32_t max_sites = ABI_SITES;
+
+/* Read by user space through the skeleton. */
+uint32_t nr_sites;
+uint32_t nr_threads;
+/* Highest slot in use + 1: what sched_switch has to look at. Set by user space. */
+uint32_t nr_slots;
+/*
+ * The tid that holds each QEMU's lock, or 0. Set after the acquire and cleared before the release,
+ * so that a thread found here does hold it. Together in one cache line for sched_switch.
+ */
+uint32_t owners[ABI_SLOTS];
+
+#define NONE (~0U)
+
+enum thread_does {
+	IDLE,
+	ASKED,
+	ASLEEP, /* in a condvar wait that gave the lock back and will retake it */
+	HOLDS,
+	UNRECORDED, /* holds, but there was no room to record it */
+};
+
+/* One thread, between two points. */
+struct state {
+	uint32_t epoch;
+	uint32_t thread;
+	uint32_t does;
+	uint32_t nr_blocks;
+	uint64_t ask_ns;
+	uint64_t off_ns; /* since when off-CPU while holding; 0: on-CPU */
+	int32_t off_cause;
+	uint32_t off_runnable;
+	struct abi_hold cur;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct state);
+} states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_SLOTS);
+	__type(key, uint32_t);
+	__type(value, struct abi_slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_THREADS);
+	__type(key, uint32_t);
+	__type(value, struct abi_thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_SITES);
+	__type(key, uint32_t);
+	__type(value, struct abi_site);
+} sites SEC(".maps");
+
+struct site_key {
+	uint64_t file;
+	uint32_t line;
+	uint32_t thread;
+	uint32_t cond;
+	uint32_t pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ABI_SITES);
+	__type(key, struct site_key);
+	__type(value, uint32_t);
+} site_index SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * ABI_SITES);
+	__type(key, struct abi_blocked_key);
+	__type(value, struct abi_blocked);
+} blocked SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+#define lose(slot, what) __sync_fetch_and_add(&(slot)->lost[what], 1)
+
+#endif
