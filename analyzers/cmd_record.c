@@ -193,16 +193,17 @@ static void end_target(struct record *r, struct target *t, const char *why)
 
 static const char *how_it_exited(struct record *r, const struct target *t)
 {
+	g_autofree char *how = NULL;
 	int status;
 
 	if (t->pid != r->child || waitpid(r->child, &status, 0) != r->child)
 		return "until the QEMU exited";
 	r->child = 0;
 	if (WIFSIGNALED(status))
-		return g_intern_string(g_strdup_printf("until the QEMU was killed by signal %d",
-						       WTERMSIG(status)));
-	return g_intern_string(
-		g_strdup_printf("until the QEMU exited with status %d", WEXITSTATUS(status)));
+		how = g_strdup_printf("until the QEMU was killed by signal %d", WTERMSIG(status));
+	else
+		how = g_strdup_printf("until the QEMU exited with status %d", WEXITSTATUS(status));
+	return g_intern_string(how);
 }
 
 /* Until the time is up, the user stops it or every QEMU has exited. */
