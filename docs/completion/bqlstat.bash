@@ -84,7 +84,10 @@ _loadvm()
 	COMPREPLY=()
 	at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
 	case $prev in
-	-p | --policy) _bqlstat_words "$(loadvm --list 2>/dev/null | cut -d ' ' -f 1)"; return ;;
+	-p | --policy)
+		_bqlstat_words "$(loadvm --list 2>/dev/null | sed -n 's/^\([a-z-]*\).*/\1/p')"
+		return
+		;;
 	esac
 	case $cur in
 	-*) _bqlstat_words '-p --policy -q --quiet -l --list -h --help -V --version --' ;;
