@@ -257,6 +257,7 @@ struct lab_pair_options {
 	uint64_t max_bandwidth;		 /* bytes/s; 0: unlimited */
 	unsigned downtime_limit_ms;	 /* 2000: converges at once under TCG */
 	enum lab_way way;		 /* others than TCP have no proxy */
+	bool stay_on_error; /* migrate-incoming's exit-on-error off; QEMU 9.1 or later */
 	bool proxy;			 /* a proxy between the two even without rules */
 	const struct lab_rule *rules;	 /* copied */
 	size_t n_rules;

@@ -24,6 +24,7 @@ struct lab_pair {
 	char *incoming_uri; /* NULL: the destination listens already */
 	char *file;	    /* what holds the stream in between, or NULL */
 	unsigned timeout_ms;
+	bool stay_on_error;
 };
 
 struct lab_vm *lab_pair_source(struct lab_pair *pair)
@@ -84,7 +85,8 @@ static char *listening_uri(struct lab_vm *vm, GError **error)
 
 static bool listen_on(struct lab_pair *pair, const char *uri, GError **error)
 {
-	return lab_qmp_ok(pair->destination, error, "migrate-incoming {'uri': '%s'}", uri);
+	return lab_qmp_ok(pair->destination, error, "migrate-incoming {'uri': '%s'%s}", uri,
+			  pair->stay_on_error ? ", 'exit-on-error': false" : "");
 }
 
 static bool pass_pipe(struct lab_pair *pair, GError **error)
@@ -164,6 +166,7 @@ struct lab_pair *lab_pair_new(const struct lab_pair_options *o, GError **error)
 		destination.env = o->destination_env;
 
 	pair->timeout_ms = o->vm.timeout_ms ? o->vm.timeout_ms : FILE_MS;
+	pair->stay_on_error = o->stay_on_error;
 	pair->source = lab_vm_new(&source, error);
 	if (!pair->source)
 		goto fail;

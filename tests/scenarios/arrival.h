@@ -95,48 +95,59 @@ static inline char *arrival_told(const struct cell *cell, GError **error)
 	return g_strdup_printf("broken: %s", broken->message);
 }
 
-/* Of this scenario on stock QEMU, asked once. */
-static inline const char *arrival_stock(const struct cell *cell)
+/*
+ * Whether stock QEMU ends like this too. Where several threads see a stream break, the first to say
+ * so differs from run to run: stock is asked again before the answer is no. What it said is
+ * remembered, and g_test_message()d.
+ */
+static inline bool arrival_stock_does(const struct cell *cell, const char *told)
 {
-	static GHashTable *known;
+	enum { TRIES = 4 };
+	static GHashTable *known; /* scenario and version: GPtrArray of what it said */
 	const struct cell stock = {cell->scenario, cell->version, NULL};
 	g_autofree char *key = g_strconcat(cell->scenario->name, " ", cell->version, NULL);
-	const char *told;
+	GPtrArray *said;
 
 	if (!known)
-		known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-	told = g_hash_table_lookup(known, key);
-	if (told)
-		return told;
-	g_hash_table_insert(known, g_strdup(key), arrival_told(&stock, NULL));
-	return g_hash_table_lookup(known, key);
+		known = g_hash_table_new(g_str_hash, g_str_equal);
+	said = g_hash_table_lookup(known, key);
+	if (!said) {
+		said = g_ptr_array_new_with_free_func(g_free);
+		g_hash_table_insert(known, g_strdup(key), said);
+	}
+	for (unsigned i = 0; i < TRIES; i++) {
+		if (i == said->len)
+			g_ptr_array_add(said, arrival_told(&stock, NULL));
+		g_test_message("stock QEMU %s: %s", cell->version, (const char *)said->pdata[i]);
+		if (!strcmp(told, said->pdata[i]))
+			return true;
+	}
+	return false;
 }
 
 static inline void arrival_test(gconstpointer opaque)
 {
 	const struct cell *cell = opaque;
-	const char *expected = cell->scenario->expected, *stock;
+	const char *expected = cell->scenario->expected;
 	g_autoptr(GError) error = NULL;
-	g_autofree char *told = arrival_told(cell, &error);
+	g_autofree char *told = arrival_told(cell, &error), *why = NULL;
 
 	if (!told && lab_skip(error))
 		return;
 	g_test_message("%s: %s", cell->policy, told);
-	if (expected && !strcmp(told, expected))
+	if (!g_strcmp0(told, expected))
 		return;
-	stock = arrival_stock(cell);
-	g_test_message("stock QEMU %s: %s", cell->version, stock);
-	if (expected && strcmp(stock, expected)) {
-		g_autofree char *why =
-			g_strdup_printf("stock QEMU %s fails here itself: \"%s\"; under %s: \"%s\"",
-					cell->version, stock, cell->policy, told);
-
+	if (!arrival_stock_does(cell, told)) {
+		g_test_message("stock QEMU does not end so");
+		g_test_fail();
+	} else if (expected) {
+		why = g_strdup_printf("stock QEMU %s too ends with \"%s\", not \"%s\"",
+				      cell->version, told, expected);
 		g_test_skip(why);
-		return;
+	} else {
+		/* Two that broke in the same way have shown nothing. */
+		g_assert_false(g_str_has_prefix(told, "broken: "));
 	}
-	g_assert_cmpstr(told, ==, stock);
-	/* Two that broke in the same way have shown nothing. */
-	g_assert_false(g_str_has_prefix(told, "broken: "));
 }
 
 static inline void arrival_add(const char *group, const struct scenario *scenario,
@@ -173,7 +184,7 @@ static inline int arrival_main(int argc, char **argv, const char *group,
 			for (size_t v = 0; v < n_versions; v++)
 				arrival_add(group, &scenarios[s], versions[v], policies[p]);
 		for (size_t i = 0; !all && i < MAX(n_versions, n_policies); i++)
-			arrival_add(group, &scenarios[s], versions[i % n_versions],
+			arrival_add(group, &scenarios[s], versions[(i + s / 2) % n_versions],
 				    policies[(i + s) % n_policies]);
 	}
 	return g_test_run();
