@@ -65,6 +65,15 @@ const char *seam_id_name(enum seam_id id)
 	return (unsigned int)id < SEAM_FUNCTIONS ? names[id].id : "?";
 }
 
+const char *seam_map_wanted(const struct seam_map *map, enum seam_id id)
+{
+	for (int g = map->generation; (unsigned int)id < SEAM_FUNCTIONS && g >= 0; g--) {
+		if (names[id].names[g])
+			return names[id].names[g];
+	}
+	return NULL;
+}
+
 bool names_detourable(enum seam_id id)
 {
 	return names[id].detourable;

@@ -175,6 +175,17 @@ seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1
 const struct seam_function *seam_map_function(const struct seam_map *map, enum seam_id id);
 /* Our own name for it, e.g. "BQL_LOCK": for messages about builds that lack it. */
 const char *seam_id_name(enum seam_id id);
+/* What a build of this generation ought to call it; NULL: it has no name, or did not exist. */
+const char *seam_map_wanted(const struct seam_map *map, enum seam_id id);
+
+/*
+ * Do the calls that a detour on `id` is meant for arrive at its entry? Not if the compiler inlined
+ * or cloned the function into its caller: a detour would be in place and never be hit. `how` says
+ * by whom it is, or ought to be, called ("called by the incoming coroutine"); `call` is the vaddr
+ * of one such call, 0 when none was found or none is needed.
+ */
+bool seam_map_reached(const struct seam_map *map, enum seam_id id, uint64_t *call,
+		      const char **how);
 
 const struct seam_point *seam_map_points(const struct seam_map *map, size_t *count);
 const char *seam_point_kind_name(enum seam_point_kind kind);

@@ -415,6 +415,42 @@ static void test_known_build(const void *version)
 	subject_close(&s);
 }
 
+/* ---- the calls that a detour is for ---- */
+
+static void test_reached(const void *version)
+{
+	static const enum seam_id wanted[] = {
+		SEAM_LOADVM_STATE,	 SEAM_LOADVM_STATE_MAIN, SEAM_VMSTATE_LOAD,
+		SEAM_CHANNEL_WAIT,	 SEAM_CHANNEL_READ,	 SEAM_MULTIFD_RECV_SYNC,
+		SEAM_MIGRATION_SHUTDOWN, SEAM_FD_READABLE_YIELD,
+	};
+	struct subject s;
+	const char *how;
+	uint64_t call;
+
+	if (!subject_open(&s, version))
+		return;
+	for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
+		const struct seam_function *f = seam_map_function(s.map, wanted[i]);
+		const uint8_t *insn;
+		int32_t rel;
+
+		g_assert_true(seam_map_reached(s.map, wanted[i], &call, &how));
+		g_test_message("%s: %s, at %#" PRIx64, f->name, how, call);
+		g_assert_cmpuint(call, !=, 0);
+		insn = s.bytes + (call - f->vaddr + f->offset);
+		g_assert_cmpint(insn[0] & 0xfe, ==, 0xe8);
+		memcpy(&rel, insn + 1, sizeof(rel));
+		g_assert_cmphex(call + 5 + rel, ==, f->vaddr);
+	}
+	/* Through a pointer: the call instruction cannot tell. */
+	g_assert_true(seam_map_reached(s.map, SEAM_RAM_LOAD, &call, &how));
+	g_assert_cmpuint(call, !=, 0);
+	g_assert_true(seam_map_reached(s.map, SEAM_THREAD_CREATE, &call, &how));
+	g_assert_cmpuint(call, ==, 0);
+	subject_close(&s);
+}
+
 static void test_string(void)
 {
 	struct subject s;
@@ -525,6 +561,14 @@ static void test_lockdance(const void *name)
 		g_assert_null(find_point(s.map, kind));
 		g_assert_nonnull(seam_map_missing(s.map, kind));
 	}
+	for (int id = SEAM_LOADVM_STATE; id < SEAM_FUNCTIONS; id++) {
+		const char *how;
+		uint64_t call;
+
+		g_assert_false(seam_map_reached(s.map, id, &call, &how));
+		g_assert_cmpuint(call, ==, 0);
+		g_assert_nonnull(how);
+	}
 	check_points(&s);
 	subject_close(&s);
 }
@@ -545,6 +589,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < G_N_ELEMENTS(versions); i++) {
 		add(versions[i], "map", test_map);
 		add(versions[i], "known-build", test_known_build);
+		add(versions[i], "reached", test_reached);
 		add(versions[i], "extents", test_extents);
 	}
 	g_test_add_func("/seams/string", test_string);
