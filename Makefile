@@ -52,7 +52,7 @@ THREAD     := $(call objects,$(wildcard runtime/thread/*.c))
 BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
-	      analyzers/render/*.c))
+	      analyzers/stats/*.c analyzers/render/*.c))
 LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))

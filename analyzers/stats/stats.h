@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Comparing two samples of one figure, e.g. the same load at two QEMUs, without assuming how they
+ * are distributed: few, skewed and with outliers is what timings on a shared machine are.
+ *
+ * Samples are not changed, may be in any order, hold no NaN, and are not empty.
+ */
+#ifndef STATS_H
+#define STATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of an even number: the mean of the middle two. */
+double stats_median(const double *values, size_t n);
+
+struct stats_interval {
+	double estimate;
+	double low, high; /* the confidence interval; both the estimate when nothing varies */
+};
+
+/*
+ * The median of a[i] / b[i], and its percentile bootstrap interval: for runs made in pairs, under
+ * the same conditions each. Every b[i] is positive. `level` is e.g. 0.95; the same seed gives the
+ * same interval. With 5 pairs, 95% is all from the least ratio to the greatest; fewer than 5 cannot
+ * support it, whatever this says.
+ */
+struct stats_interval stats_paired_ratio(const double *a, const double *b, size_t n, double level,
+					 uint32_t seed);
+/* median(a) / median(b), both resampled: for runs that are not paired. */
+struct stats_interval stats_ratio(const double *a, size_t n_a, const double *b, size_t n_b,
+				  double level, uint32_t seed);
+
+struct stats_ranks {
+	double u;     /* pairs of one of each in which a's is greater; equal ones count half */
+	double p;     /* two-sided: as far from even as this by chance alone, both being alike */
+	double delta; /* Cliff's: 1 every a is greater than every b, 0 even, -1 every a is less */
+	bool exact;   /* false: p is the normal approximation (ties, or large samples) */
+};
+
+/* The Mann-Whitney U test, and the size of the effect that goes with it. */
+struct stats_ranks stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b);
+
+#endif

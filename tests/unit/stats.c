@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The statistics against published tables, against distributions that can be worked out by hand,
+ * and against what they promise: an interval covers the truth as often as it says.
+ */
+#include <math.h>
+
+#include <glib.h>
+
+#include "analyzers/stats/stats.h"
+
+#define SEED 20260101
+
+static void median(void)
+{
+	g_assert_cmpfloat(stats_median((double[]){7}, 1), ==, 7);
+	g_assert_cmpfloat(stats_median((double[]){9, 1}, 2), ==, 5);
+	g_assert_cmpfloat(stats_median((double[]){3, 100, -1}, 3), ==, 3);
+	g_assert_cmpfloat(stats_median((double[]){4, 4, 1, 8}, 4), ==, 4);
+}
+
+/* 0..m-1, of which `u` pairs stand above n values spread between them: a sample with that U. */
+static struct stats_ranks with_u(unsigned m, unsigned n, unsigned u)
+{
+	g_autofree double *a = g_new(double, m), *b = g_new(double, n);
+	unsigned whole = u / n, rest = u % n;
+
+	for (unsigned k = 0; k < n; k++)
+		b[k] = k + 1;
+	/* `whole` of a above all of b, one above `rest` of them, the others below all. */
+	for (unsigned i = 0; i < m; i++)
+		a[i] = i < whole ? 1000 + i : i == whole ? rest + 0.5 : -1.0 - i;
+	return stats_rank_test(a, m, b, n);
+}
+
+/*
+ * Critical values of U, two-sided, as every table since Mann and Whitney's has them: the greatest U
+ * that is still significant.
+ */
+static void tabled_ranks(void)
+{
+	static const struct {
+		unsigned m, n, at_5, at_1;
+	} table[] = {
+		{5, 5, 2, 0},	{6, 6, 5, 2},	  {7, 7, 8, 4},	    {8, 8, 13, 7},
+		{9, 9, 17, 11}, {10, 10, 23, 16}, {12, 12, 37, 27}, {15, 15, 64, 51},
+		{5, 10, 8, 4},	{8, 12, 22, 15},  {10, 15, 39, 29}, {20, 20, 127, 105},
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+		unsigned m = table[i].m, n = table[i].n;
+
+		g_assert_cmpfloat(with_u(m, n, table[i].at_5).p, <=, 0.05);
+		g_assert_cmpfloat(with_u(m, n, table[i].at_5 + 1).p, >, 0.05);
+		g_assert_cmpfloat(with_u(m, n, table[i].at_1).p, <=, 0.01);
+		g_assert_cmpfloat(with_u(m, n, table[i].at_1 + 1).p, >, 0.01);
+		/* Either sample may be called the first. */
+		g_assert_cmpfloat_with_epsilon(with_u(m, n, m * n - table[i].at_5).p,
+					       with_u(n, m, table[i].at_5).p, 1e-12);
+	}
+}
+
+/* Permeability of a membrane (Hollander and Wolfe 1973, p. 69): W = 35, one-sided p = 0.1272. */
+static void published_ranks(void)
+{
+	static const double term[] = {0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46};
+	static const double early[] = {1.15, 0.88, 0.90, 0.74, 1.21};
+	struct stats_ranks r = stats_rank_test(term, 10, early, 5);
+
+	g_assert_true(r.exact);
+	g_assert_cmpfloat(r.u, ==, 35);
+	g_assert_cmpfloat_with_epsilon(r.p / 2, 0.1272, 5e-5);
+	g_assert_cmpfloat_with_epsilon(r.delta, 0.4, 1e-12);
+
+	/* 7 of the 252 orders of 5 and 5 have U <= 3. */
+	g_assert_cmpfloat_with_epsilon(with_u(5, 5, 3).p, 2 * 7 / 252.0, 1e-12);
+	g_assert_cmpfloat(with_u(5, 5, 25).delta, ==, 1);
+	g_assert_cmpfloat(with_u(5, 5, 0).delta, ==, -1);
+}
+
+static void tied_ranks(void)
+{
+	static const double a[] = {0, 0, 0, 1, 1, 2}, b[] = {0, 1, 1, 2, 2, 2, 3};
+	static const double same[] = {4, 4, 4};
+	struct stats_ranks r = stats_rank_test(a, 6, b, 7);
+
+	/* Of 13 values 4, 4 and 4 are alike: variance 44.96. U is 11 below its mean, 10.5 count. */
+	g_assert_false(r.exact);
+	g_assert_cmpfloat(r.u, ==, 10);
+	g_assert_cmpfloat_with_epsilon(r.delta, 20 / 42.0 - 1, 1e-12);
+	g_assert_cmpfloat_with_epsilon(r.p, 0.117368, 1e-6);
+
+	r = stats_rank_test(same, 3, same, 3);
+	g_assert_cmpfloat(r.p, ==, 1);
+	g_assert_cmpfloat(r.delta, ==, 0);
+}
+
+/* Where exact and approximate meet they say the same. */
+static void large_ranks(void)
+{
+	for (unsigned u = 800; u <= 1250; u += 50) {
+		struct stats_ranks exact = with_u(50, 50, u), approximate = with_u(51, 50, u + 25);
+
+		g_assert_true(exact.exact);
+		g_assert_false(approximate.exact);
+		g_assert_cmpfloat_with_epsilon(exact.p, approximate.p, 0.01);
+	}
+}
+
+/*
+ * The median of 5 drawn from 5 is the least of them with probability 0.0579, one of the least two
+ * with 0.3174 (binomial): so 90% and 95% reach from least to greatest, 80% from second to fourth.
+ */
+static void interval_by_hand(void)
+{
+	static const double b[] = {1, 2, 4, 8, 16}, a[] = {1.5, 1, 10, 8, 20};
+	struct stats_interval r = stats_paired_ratio(a, b, 5, 0.95, SEED);
+
+	/* Ratios 1.5, 0.5, 2.5, 1, 1.25. */
+	g_assert_cmpfloat(r.estimate, ==, 1.25);
+	g_assert_cmpfloat(r.low, ==, 0.5);
+	g_assert_cmpfloat(r.high, ==, 2.5);
+	r = stats_paired_ratio(a, b, 5, 0.90, SEED);
+	g_assert_cmpfloat(r.low, ==, 0.5);
+	g_assert_cmpfloat(r.high, ==, 2.5);
+	r = stats_paired_ratio(a, b, 5, 0.80, SEED);
+	g_assert_cmpfloat(r.low, ==, 1);
+	g_assert_cmpfloat(r.high, ==, 1.5);
+
+	r = stats_paired_ratio(b, b, 5, 0.95, SEED);
+	g_assert_cmpfloat(r.low, ==, 1);
+	g_assert_cmpfloat(r.high, ==, 1);
+}
+
+static double log_normal(GRand *rand, double median_at)
+{
+	double u = 1 - g_rand_double(rand), v = g_rand_double(rand);
+
+	return median_at * exp(0.3 * sqrt(-2 * log(u)) * cos(2 * G_PI * v));
+}
+
+/* Of 300 experiments whose true ratio is 1.2, about 95% of the intervals hold it. */
+static void coverage(void)
+{
+	enum { EXPERIMENTS = 300, N = 15 };
+	g_autoptr(GRand) rand = g_rand_new_with_seed(SEED);
+	int covered = 0, paired_covered = 0;
+
+	for (int e = 0; e < EXPERIMENTS; e++) {
+		double a[N], b[N], same[N];
+		struct stats_interval r;
+
+		for (int i = 0; i < N; i++) {
+			a[i] = log_normal(rand, 120);
+			b[i] = log_normal(rand, 100);
+			same[i] = 100;
+		}
+		r = stats_ratio(a, N, b, N, 0.95, SEED + e);
+		covered += r.low <= 1.2 && 1.2 <= r.high;
+		r = stats_paired_ratio(a, same, N, 0.95, SEED + e);
+		paired_covered += r.low <= 1.2 && 1.2 <= r.high;
+	}
+	g_test_message("%d and %d of %d", covered, paired_covered, EXPERIMENTS);
+	g_assert_cmpint(covered, >=, EXPERIMENTS * 91 / 100);
+	g_assert_cmpint(covered, <, EXPERIMENTS);
+	g_assert_cmpint(paired_covered, >=, EXPERIMENTS * 91 / 100);
+	g_assert_cmpint(paired_covered, <, EXPERIMENTS);
+}
+
+static void repeatable(void)
+{
+	static const double a[] = {9, 11, 10, 13, 8, 10.5}, b[] = {9.5, 9, 10, 11, 12, 8};
+	struct stats_interval r = stats_ratio(a, 6, b, 6, 0.95, SEED);
+	struct stats_interval again = stats_ratio(a, 6, b, 6, 0.95, SEED);
+
+	g_assert_cmpmem(&r, sizeof(r), &again, sizeof(again));
+	g_assert_cmpfloat(r.low, <, r.estimate);
+	g_assert_cmpfloat(r.high, >, r.estimate);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/stats/median", median);
+	g_test_add_func("/stats/ranks/tabled", tabled_ranks);
+	g_test_add_func("/stats/ranks/published", published_ranks);
+	g_test_add_func("/stats/ranks/ties", tied_ranks);
+	g_test_add_func("/stats/ranks/large", large_ranks);
+	g_test_add_func("/stats/interval/by-hand", interval_by_hand);
+	g_test_add_func("/stats/interval/coverage", coverage);
+	g_test_add_func("/stats/interval/repeatable", repeatable);
+	return g_test_run();
+}
