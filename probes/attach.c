@@ -15,6 +15,8 @@
 #include "probes/plan.h"
 #include "probes/private.h"
 
+#define ATTACH_TRIES 3 /* one that fails takes ~0.1 s, to detach */
+
 /* What serves each kind of point that the plan uses. */
 static struct bpf_program *program_for(const struct tracer *t, enum seam_point_kind kind,
 				       enum abi_mark *mark)
@@ -169,10 +171,27 @@ static int attach_point(struct tracer *t, int slot, const struct seam_point *poi
 		target->nr_points++;
 		return -ETXTBSY;
 	}
-	err = slot_attach(t, slot, prog, seam_map_path(target->map), point->offset, mark);
+	/*
+	 * The kernel says yes to a probe on a page that is writable just then, as while a detour
+	 * goes in, and leaves its breakpoint out for good (seen on 6.18).
+	 */
+	for (int i = 0; i < ATTACH_TRIES; i++) {
+		err = slot_attach(t, slot, prog, seam_map_path(target->map), point->offset, mark);
+		if (err)
+			break;
+		if (plan_breakpoint(&process, point)) {
+			out->attached = true;
+			return 0;
+		}
+		target->nr_points--;
+		bpf_link__destroy(target->links[target->nr_points]);
+		target->links[target->nr_points] = NULL;
+	}
 	if (!err) {
-		out->attached = true;
-		return 0;
+		snprintf(out->refusal, sizeof(out->refusal),
+			 "its code is being patched: try again");
+		target->nr_points++;
+		return -EAGAIN;
 	}
 	snprintf(out->refusal, sizeof(out->refusal), "the kernel refused it: %s%s", strerror(-err),
 		 err == -EACCES ? ": newer kernels want CAP_SYS_ADMIN" : "");

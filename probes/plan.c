@@ -65,3 +65,11 @@ enum plan_text plan_text(const struct plan_process *process, const struct seam_p
 	snprintf(why, size, "memory differs from the file: something has patched it");
 	return PLAN_TEXT_REFUSED;
 }
+
+bool plan_breakpoint(const struct plan_process *process, const struct seam_point *point)
+{
+	uint8_t live;
+
+	return process_read(process->mem_fd, process->bias + point->vaddr, &live, 1) &&
+	       live == INT3;
+}
