@@ -77,8 +77,10 @@ static struct lab_pair *pair_at(const struct cell *cell, enum phase phase, enum 
 	options.vm.fill_mib = 64;
 	if (phase == MULTIFD)
 		options.multifd = CHANNELS;
-	if (phase == POSTCOPY)
+	if (phase == POSTCOPY) {
 		journey.copy = LAB_COPY_POST;
+		options.vm.devices = LAB_DEVICES_NONE;
+	}
 	if (phase == BEFORE)
 		return lab_journey_new(&journey, &options, error);
 	options.rules = &rule;
