@@ -40,7 +40,11 @@ uint32_t detour_vector_mask;
 uint64_t detour_vector_bytes;
 static size_t slots_used;
 
-static_assert(sizeof(struct detour_slot) == 16, "SLOT_SHIFT in stubs.S");
+/* What stubs.S knows of it. */
+static_assert(sizeof(struct detour_slot) == 1 << 5, "SLOT_SHIFT");
+static_assert(offsetof(struct detour_slot, results) == 8, "SLOT_RESULTS");
+static_assert(offsetof(struct detour_slot, bypass) == 16, "SLOT_BYPASS");
+static_assert(offsetof(struct detour_slot, original) == 24, "SLOT_ORIGINAL");
 static_assert(NEAR_PIECE * DETOUR_SLOTS <= NEAR_BYTES, "one mapping serves every slot");
 
 /* The mapping that a target lies in. */
@@ -312,6 +316,19 @@ static int check(const struct detour_request *reqs, size_t count, size_t i, stru
 	return 0;
 }
 
+int detour_can_move(const uint8_t *code, uint32_t extent, uint64_t address,
+		    struct detour_error *err)
+{
+	uint8_t moved[RELOCATE_MAX];
+	int r;
+
+	if (extent < JMP_BYTES || extent > EXTENT_MAX)
+		return fail(err, -EINVAL, "%u bytes are not an extent", extent);
+	/* As near as map_near() would put it first. */
+	r = relocate(code, extent, address, address - NEAR_STEP, moved, err);
+	return r < 0 ? r : 0;
+}
+
 int detour_install(const struct detour_request *reqs, size_t count, struct detour_error *err)
 {
 	struct near nears[DETOUR_SLOTS] = {0};
@@ -369,9 +386,13 @@ int detour_install(const struct detour_request *reqs, size_t count, struct detou
 	}
 
 	for (i = 0; i < count; i++) {
+		static const uint32_t never;
+
 		detour_slots[slots_used + i] = (struct detour_slot){
 			.replacement = reqs[i].replacement,
 			.results = reqs[i].results,
+			.bypass = reqs[i].bypass ? reqs[i].bypass : &never,
+			.original = plans[i].moved,
 		};
 		*reqs[i].original = plans[i].moved;
 	}

@@ -10,6 +10,8 @@
 struct detour_slot {
 	void *replacement;
 	uint32_t results;
+	const uint32_t *bypass; /* never NULL */
+	void *original;
 };
 
 /* DETOUR_SLOTS stubs, one behind the other, all of one size. */

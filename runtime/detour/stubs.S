@@ -9,25 +9,36 @@
  */
 
 /* struct detour_slot in slots.h */
-#define SLOT_SHIFT	4
+#define SLOT_SHIFT	5
 #define SLOT_RESULTS	8
+#define SLOT_BYPASS	16
+#define SLOT_ORIGINAL	24
 
 #define SAVED_RAX	-8
 #define SAVED_RDX	-16
 
 	.text
 
+	/* Flags carry nothing across a call: they are all that a bypassed call changes. */
 	.macro stub index
-	.p2align 4
+	.p2align 6
 	.cfi_startproc
 	endbr64
-	pushq	$\index
+	pushq	%r11
+	.cfi_adjust_cfa_offset 8
+	movq	detour_slots + (\index << SLOT_SHIFT) + SLOT_BYPASS(%rip), %r11
+	cmpl	$0, (%r11)
+	popq	%r11
+	.cfi_adjust_cfa_offset -8
+	je	9f
+	jmpq	*detour_slots + (\index << SLOT_SHIFT) + SLOT_ORIGINAL(%rip)
+9:	pushq	$\index
 	.cfi_adjust_cfa_offset 8
 	jmp	detour_enter
 	.cfi_endproc
 	.endm
 
-	.p2align 4
+	.p2align 6
 	.globl	detour_stubs
 	.hidden	detour_stubs
 	.type	detour_stubs, @function
@@ -35,7 +46,7 @@ detour_stubs:
 	.irp	index, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15	/* DETOUR_SLOTS */
 	stub	\index
 	.endr
-	.p2align 4
+	.p2align 6
 	.size	detour_stubs, . - detour_stubs
 	.globl	detour_stubs_end
 	.hidden	detour_stubs_end

@@ -485,6 +485,37 @@ static void test_five(void)
 	g_assert_null(strstr(maps, "rwx"));
 }
 
+/* While its word is set a call goes to the target, in every register as if there were no detour. */
+static void test_bypass(void)
+{
+	g_autofree uint8_t *copy = g_malloc(4 * 4096);
+	const struct registers results = {.general = {42}};
+	struct detour_error err = {""};
+	struct detour_request reqs[5];
+	void *originals[5] = {0};
+	uint32_t bypass = 1;
+	uint8_t *code;
+
+	if (!g_test_subprocess()) {
+		g_test_trap_subprocess(NULL, 0, 0);
+		g_test_trap_assert_passed();
+		return;
+	}
+	code = fresh_code();
+	five(reqs, code, copy, originals);
+	reqs[3].bypass = &bypass;
+	g_assert_cmpint(detour_install(reqs, 5, &err), ==, 0);
+	for (int round = 0; round < 4; round++) {
+		bypass = round % 2;
+		for (int i = 0; i < 5; i++) {
+			original_int = originals[i];
+			g_assert_cmpint(((int (*)(int))reqs[i].target)(41), ==,
+					i == 3 && bypass ? 42 : 142);
+		}
+	}
+	expect_preserved(reqs[3].target, 41, &results, 1);
+}
+
 static void test_slots(void)
 {
 	g_autofree uint8_t *copy = g_malloc(4 * 4096);
@@ -789,6 +820,7 @@ int main(int argc, char **argv)
 		g_test_add_data_func(spoils[i].path, GINT_TO_POINTER(spoils[i].spoil),
 				     test_all_or_nothing);
 	g_test_add_func("/detour/five", test_five);
+	g_test_add_func("/detour/bypass", test_bypass);
 	g_test_add_func("/detour/slots", test_slots);
 	g_test_add_func("/detour/no-new-code", test_no_new_code);
 	for (size_t i = 0; i < G_N_ELEMENTS(refusals); i++) {
