@@ -6,11 +6,13 @@
  * line. Wrapper scripts on the way to QEMU hear nothing of it.
  *
  *	LOADVM_POLICY	what to do (the launcher sets it)
+ *	LOADVM_CONTROL	the control file (the launcher makes the path absolute)
  *	LOADVM_DISABLE	set to anything but 0: leave QEMU alone
  *	LOADVM_QUIET	set to anything but 0: no line when all went well
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +59,7 @@ static void leave_environment(const char *self)
 	char *kept, *end;
 
 	unsetenv("LOADVM_POLICY");
+	unsetenv("LOADVM_CONTROL");
 	unsetenv("LOADVM_QUIET");
 	if (!list || !(kept = malloc(strlen(list) + 1)))
 		return;
@@ -106,7 +109,7 @@ __attribute__((constructor)) static void enter(void)
 {
 	loadvm_core_install_fn *install;
 	bool quiet = is_set("LOADVM_QUIET");
-	char text[512] = "", policy[32];
+	char text[512] = "", policy[32], control[PATH_MAX];
 	Dl_info self;
 	int r = -1;
 
@@ -120,6 +123,8 @@ __attribute__((constructor)) static void enter(void)
 		return;
 	snprintf(policy, sizeof(policy), "%s",
 		 getenv("LOADVM_POLICY") ? getenv("LOADVM_POLICY") : "");
+	snprintf(control, sizeof(control), "%s",
+		 getenv("LOADVM_CONTROL") ? getenv("LOADVM_CONTROL") : "");
 	leave_environment(self.dli_fname);
 	if (is_set("LOADVM_DISABLE")) {
 		r = 0;
@@ -129,7 +134,13 @@ __attribute__((constructor)) static void enter(void)
 	} else {
 		install = find_core(self.dli_fname, text, sizeof(text));
 		if (install)
-			r = install(policy, text, sizeof(text));
+			r = install(
+				&(struct loadvm_core_options){
+					.policy = policy,
+					.control = control,
+					.quiet = quiet,
+				},
+				text, sizeof(text));
 	}
 	if (r || !quiet)
 		fprintf(stderr, "loadvm: %s\n", text);

@@ -3,14 +3,17 @@
  * loadvm: start a QEMU with its incoming migration in a thread. Sets the preload and the policy,
  * and becomes the command: same process, same pid, same exit code. All else happens in gate.c.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/thread/core.h"
 #include "runtime/thread/policy.h"
 
 enum {
@@ -20,20 +23,30 @@ enum {
 
 static void usage(FILE *out)
 {
-	fputs("usage: loadvm [--policy P] [--quiet] -- QEMU [ARGUMENT...]\n"
+	fputs("usage: loadvm [--policy P] [--control FILE] [--quiet] -- QEMU [ARGUMENT...]\n"
+	      "       loadvm --check BINARY|PID [--json]\n"
 	      "       loadvm --list | --help | --version\n"
 	      "\n"
 	      "Start QEMU with its incoming migration in a thread, mig/dst/main, that holds the\n"
 	      "Big QEMU Lock only where the policy says. QEMU may stand behind a wrapper script.\n"
 	      "\n"
 	      "  -p, --policy P   one of those that --list shows; default " POLICY_DEFAULT "\n"
+	      "  -C, --control FILE\n"
+	      "                   read at the beginning of each load: the name of the policy it\n"
+	      "                   runs under. `echo stock > FILE` switches the thread off for the\n"
+	      "                   loads to come; without a readable FILE, P stands\n"
 	      "  -q, --quiet      say nothing when all went well\n"
+	      "  -c, --check      would this QEMU get its thread, and if not, why not? Exits 0 if\n"
+	      "                   it would, 3 if not\n"
+	      "  -j, --json       the answer as JSON\n"
 	      "  -l, --list       the policies\n"
 	      "  -h, --help\n"
 	      "  -V, --version\n"
 	      "\n"
-	      "LOADVM_DISABLE=1 in the environment leaves QEMU as it is. LOADVM_LIB names the\n"
-	      "library to preload instead of the one installed with this program.\n"
+	      "LOADVM_DISABLE=1 in the environment leaves QEMU as it is. LOADVM_CONTROL is "
+	      "another\n"
+	      "way to say --control, LOADVM_LIB names the library to preload instead of the one\n"
+	      "installed with this program.\n"
 	      "Exits 2 on wrong usage, 3 when QEMU cannot be started; else it becomes QEMU.\n",
 	      out);
 }
@@ -41,7 +54,10 @@ static void usage(FILE *out)
 static void list(void)
 {
 	for (const struct policy *p = policies; p->name; p++)
-		printf("%-8s %s\n", p->name, p->summary);
+		printf("%s%s%s\n  held     %s\n  dropped  %s\n  choose   it %s\n",
+		       p == policies ? "" : "\n", p->name,
+		       strcmp(p->name, POLICY_DEFAULT) ? "" : " (default)", p->held, p->dropped,
+		       p->choose);
 }
 
 /* Beside this program (build tree), or where `make install` puts it. */
@@ -97,22 +113,80 @@ static int preload(const char *library)
 	return r ? -errno : 0;
 }
 
+/* A QEMU may change its working directory (-daemonize) before the file is read. */
+static int set_control(const char *path)
+{
+	char folder[PATH_MAX], absolute[2 * PATH_MAX];
+
+	if (path[0] != '/') {
+		if (!getcwd(folder, sizeof(folder)))
+			return -errno;
+		snprintf(absolute, sizeof(absolute), "%s/%s", folder, path);
+		path = absolute;
+	}
+	return setenv("LOADVM_CONTROL", path, 1) ? -errno : 0;
+}
+
+/* In the core, which needs more libraries than this program may. */
+static int check(const char *library, const char *target, bool json)
+{
+	const char *slash = strrchr(library, '/');
+	loadvm_core_check_fn *core_check;
+	char path[PATH_MAX + 32];
+	void *core;
+	int r;
+
+	snprintf(path, sizeof(path), "%.*s/libloadvm-core.so", (int)(slash - library), library);
+	core = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!core) {
+		fprintf(stderr, "loadvm: %s\n", dlerror());
+		return EXIT_CANNOT;
+	}
+	*(void **)&core_check = dlsym(core, "loadvm_core_check");
+	if (!core_check) {
+		fprintf(stderr, "loadvm: %s is not of this release\n", path);
+		return EXIT_CANNOT;
+	}
+	r = core_check(target, json, stdout);
+	if (fflush(stdout)) {
+		fprintf(stderr, "loadvm: cannot write: %s\n", strerror(errno));
+		return EXIT_CANNOT;
+	}
+	return r ? EXIT_CANNOT : 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"policy", required_argument, NULL, 'p'}, {"quiet", no_argument, NULL, 'q'},
-		{"list", no_argument, NULL, 'l'},	  {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	  {NULL, 0, NULL, 0},
+		{"policy", required_argument, NULL, 'p'},
+		{"control", required_argument, NULL, 'C'},
+		{"quiet", no_argument, NULL, 'q'},
+		{"check", required_argument, NULL, 'c'},
+		{"json", no_argument, NULL, 'j'},
+		{"list", no_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
 	};
-	const char *policy = POLICY_DEFAULT;
+	const char *policy = POLICY_DEFAULT, *control = getenv("LOADVM_CONTROL"), *target = NULL;
 	char library[PATH_MAX];
+	bool json = false;
 	int opt;
 
 	/* "+": what follows the command's name is the command's. */
-	while ((opt = getopt_long(argc, argv, "+p:qlhV", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+p:C:qc:jlhV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'p':
 			policy = optarg;
+			break;
+		case 'C':
+			control = optarg;
+			break;
+		case 'c':
+			target = optarg;
+			break;
+		case 'j':
+			json = true;
 			break;
 		case 'q':
 			setenv("LOADVM_QUIET", "1", 1);
@@ -136,14 +210,19 @@ int main(int argc, char **argv)
 			policy);
 		return EXIT_USAGE;
 	}
-	if (optind == argc) {
+	/* A command, or a question about one. */
+	if ((optind == argc) != !!target || (json && !target)) {
 		usage(stderr);
 		return EXIT_USAGE;
 	}
 
-	if (find_library(library) || preload(library))
+	if (find_library(library))
 		return EXIT_CANNOT;
-	if (setenv("LOADVM_POLICY", policy, 1)) {
+	if (target)
+		return check(library, target, json);
+	if (preload(library))
+		return EXIT_CANNOT;
+	if (setenv("LOADVM_POLICY", policy, 1) || (control && *control && set_control(control))) {
 		fprintf(stderr, "loadvm: %s\n", strerror(errno));
 		return EXIT_CANNOT;
 	}

@@ -18,7 +18,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "runtime/thread/control.h"
+#include "runtime/thread/core.h"
 #include "runtime/thread/load.h"
+#include "runtime/thread/policy.h"
 #include "runtime/thread/scope.h"
 
 /* How long `quit` waits for the thread to come to rest. Nothing is known to take 1/10 of it. */
@@ -29,8 +32,9 @@ struct originals original;
 
 /* There is one incoming migration in a process at a time, and it has one load. */
 static struct {
-	bool active; /* from the coroutine's entry to its return; under the BQL */
-	bool woken;  /* main thread's */
+	bool active;	    /* from the coroutine's entry to its return; under the BQL */
+	bool woken;	    /* main thread's */
+	unsigned int drops; /* POLICY_ bits of this load */
 	Coroutine *co;
 	QemuThread thread;
 	QEMUFile *file;
@@ -45,12 +49,25 @@ static struct {
 	int kick_fd;
 } load = {.kick_fd = -1};
 
-static __thread bool in_load_thread;
+static const struct policy *start_policy;
 
-int load_prepare(void)
+static __thread bool in_load_thread;
+/* The thread is in what the RFC holds the lock for: device state, and RAM's START. */
+static __thread bool inside;
+
+uint32_t load_no_device = 1;
+
+int load_prepare(const struct policy *start)
 {
+	start_policy = start;
 	load.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return load.kick_fd < 0 ? -errno : 0;
+}
+
+/* This is the incoming thread, and the policy lets go of the lock here. */
+static bool lets_go(unsigned int drop)
+{
+	return in_load_thread && (load.drops & drop) && (!inside || (load.drops & POLICY_INSIDE));
 }
 
 /* In the main loop. */
@@ -78,7 +95,9 @@ static void *load_thread(void *unused)
 	in_load_thread = true;
 	qemu.rcu_register();
 	scope_begin_thread(__FILE__, __LINE__);
+	load_no_device = 0;
 	load.result = original.loadvm_state(load.file, load.errp);
+	load_no_device = 1;
 	scope_end_thread(schedule_wake);
 	qemu.rcu_unregister();
 	return NULL;
@@ -86,12 +105,19 @@ static void *load_thread(void *unused)
 
 int load_loadvm_state(QEMUFile *f, void *errp)
 {
+	const struct policy *policy;
 	uint64_t drained;
 
 	if (load.active || !qemu.in_coroutine() || !qemu.bql_locked())
 		return original.loadvm_state(f, errp);
 
+	policy = control_policy(start_policy);
+	core_load_begins(policy);
+	if (!(policy->drops & POLICY_THREAD))
+		return original.loadvm_state(f, errp);
+
 	load.active = true;
+	load.drops = policy->drops;
 	load.woken = false;
 	load.ram_begun = false;
 	load.co = qemu.coroutine_self();
@@ -117,32 +143,62 @@ int load_loadvm_state(QEMUFile *f, void *errp)
 	return load.result;
 }
 
+/*
+ * One device. Between two of them the lock is dropped: the state of many fits into one read of the
+ * stream, which is where it is offered otherwise. Not before a device, whose handler has just been
+ * looked up, but after it, as stock may yield there: it reads the footer next.
+ */
+long load_vmstate_load(QEMUFile *f, const void *vmsd, void *opaque, long version, void *errp)
+{
+	struct scope scope;
+	long r;
+
+	if (!in_load_thread)
+		return original.vmstate_load(f, vmsd, opaque, version, errp);
+	inside = true;
+	load_no_device = 1;
+	r = original.vmstate_load(f, vmsd, opaque, version, errp);
+	load_no_device = 0;
+	inside = false;
+	if (lets_go(POLICY_BREATHE)) {
+		scope_drop(&scope, SCOPE_WORK);
+		scope_retake(&scope, __FILE__, __LINE__);
+	}
+	return r;
+}
+
 int load_ram_load(QEMUFile *f, void *opaque, int version)
 {
 	struct scope scope;
 	int r;
 
+	if (!in_load_thread)
+		return original.ram_load(f, opaque, version);
 	/*
 	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
 	 * carries no pages (mapped-ram's does, all of them, read as stock reads them).
 	 */
-	if (in_load_thread && load.ram_begun) {
-		scope_drop(&scope, SCOPE_WORK);
+	if (!load.ram_begun) {
+		load.ram_begun = true;
+		inside = true;
 		r = original.ram_load(f, opaque, version);
-		scope_retake(&scope, __FILE__, __LINE__);
+		inside = false;
 		return r;
 	}
+	if (!lets_go(POLICY_DROP_RAM))
+		return original.ram_load(f, opaque, version);
 
-	if (in_load_thread)
-		load.ram_begun = true;
-	return original.ram_load(f, opaque, version);
+	scope_drop(&scope, SCOPE_WORK);
+	r = original.ram_load(f, opaque, version);
+	scope_retake(&scope, __FILE__, __LINE__);
+	return r;
 }
 
 void load_channel_wait(QIOChannel *ioc, int condition)
 {
 	struct scope scope;
 
-	if (!in_load_thread) {
+	if (!lets_go(POLICY_DROP_WAIT)) {
 		original.channel_wait(ioc, condition);
 		return;
 	}
@@ -158,7 +214,7 @@ void load_channel_wait(QIOChannel *ioc, int condition)
  */
 long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f)
 {
-	if (in_load_thread)
+	if (lets_go(POLICY_BREATHE))
 		scope_breathe(__FILE__, __LINE__);
 	return original.channel_read(ioc, a, b, c, d, e, f);
 }
@@ -168,7 +224,7 @@ long load_multifd_recv_sync(void)
 	struct scope scope;
 	long r;
 
-	if (!in_load_thread)
+	if (!lets_go(POLICY_DROP_WAIT))
 		return original.multifd_recv_sync();
 	scope_drop(&scope, SCOPE_WAIT);
 	r = original.multifd_recv_sync();
@@ -176,25 +232,34 @@ long load_multifd_recv_sync(void)
 	return r;
 }
 
-void load_fd_readable_yield(int fd)
+static void poll_fd(int fd)
 {
 	struct pollfd fds[] = {
 		{.fd = fd, .events = POLLIN},
 		{.fd = load.kick_fd, .events = POLLIN},
 	};
-	struct scope scope;
 	eventfd_t kicks;
 
-	if (!in_load_thread) {
-		original.fd_readable_yield(fd);
-		return;
-	}
-	scope_drop(&scope, SCOPE_WAIT);
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
 		;
 	if (fds[1].revents & POLLIN)
 		eventfd_read(load.kick_fd, &kicks);
-	scope_retake(&scope, __FILE__, __LINE__);
+}
+
+/* Stock's asserts that it runs in a coroutine: the thread needs this whatever it drops. */
+void load_fd_readable_yield(int fd)
+{
+	struct scope scope;
+
+	if (!in_load_thread) {
+		original.fd_readable_yield(fd);
+	} else if (!lets_go(POLICY_DROP_WAIT)) {
+		poll_fd(fd);
+	} else {
+		scope_drop(&scope, SCOPE_WAIT);
+		poll_fd(fd);
+		scope_retake(&scope, __FILE__, __LINE__);
+	}
 }
 
 /*

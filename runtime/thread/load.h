@@ -6,12 +6,23 @@
 #ifndef THREAD_LOAD_H
 #define THREAD_LOAD_H
 
+#include <stdint.h>
+
 #include "runtime/thread/qemu.h"
 
+struct policy;
+
 /* Before the first detour goes live. 0 or a negative errno. */
-int load_prepare(void);
+int load_prepare(const struct policy *start);
+
+/*
+ * 0 while the incoming thread reads the stream between devices: the next VMSD to be loaded is one's
+ * whole state. The structs in it, some 1000 for each virtio device, are nothing to us.
+ */
+extern uint32_t load_no_device;
 
 int load_loadvm_state(QEMUFile *f, void *errp);
+long load_vmstate_load(QEMUFile *f, const void *vmsd, void *opaque, long version, void *errp);
 int load_ram_load(QEMUFile *f, void *opaque, int version);
 void load_channel_wait(QIOChannel *ioc, int condition);
 long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of policies. A new one is a line here, and a bit where it lets go somewhere new.
+ * The table of policies. A new one is an entry here, and a bit where it lets go somewhere new.
  */
 #include <stddef.h>
 #include <string.h>
@@ -10,21 +10,34 @@
 const struct policy policies[] = {
 	{
 		.name = "stock",
-		.summary = "nothing is changed",
+		.held = "all the time, by the main loop; QEMU's own coroutine",
+		.dropped = "where the coroutine yields: when the stream has no bytes",
+		.choose = "to compare with, or to be rid of the thread",
 	},
 	{
 		.name = "wait",
-		.summary =
-			"a thread that holds the lock as the coroutine did, and drops it while it "
-			"waits",
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_INSIDE,
+		.held = "as by the coroutine: guest RAM, device state, CPU synchronisation",
+		.dropped = "while it waits for bytes, multifd channels or RDMA; offered at each "
+			   "read",
+		.choose = "for the smallest change that cures a frozen monitor",
+	},
+	{
+		.name = "section",
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM,
+		.held = "CPU synchronisation, device state and RAM's START, waits in them included",
+		.dropped = "in RAM, and while it waits between sections; offered between sections",
+		.choose = "to measure the RFC's granularity: a stall in device state freezes QEMU",
 	},
 	{
 		.name = "io-free",
-		.summary = "wait, and RAM is loaded without the lock (default)",
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM |
+			 POLICY_INSIDE,
+		.held = "CPU synchronisation, device state and RAM's START, while they compute",
+		.dropped = "in RAM, and while it waits, wherever that is; offered at each read",
+		.choose = "unless you know better",
 	},
-	{NULL, NULL, 0},
+	{0},
 };
 
 const struct policy *policy_find(const char *name)

@@ -6,21 +6,24 @@
 #ifndef THREAD_POLICY_H
 #define THREAD_POLICY_H
 
-#include <stdbool.h>
-
 enum {
-	POLICY_THREAD = 1 << 0,	   /* load in mig/dst/main at all; without it nothing is patched */
+	POLICY_THREAD = 1 << 0,	   /* load in mig/dst/main at all */
 	POLICY_DROP_WAIT = 1 << 1, /* not held while waiting for stream bytes or multifd channels */
-	POLICY_BREATHE = 1 << 2,   /* offered to who waits for it at each read of the stream */
+	POLICY_BREATHE = 1 << 2,   /* offered at each read, and dropped between devices */
 	POLICY_DROP_RAM = 1 << 3,  /* not held in RAM sections, but for START */
+	/* The two above also within what the RFC holds it for: device state, and RAM's START. */
+	POLICY_INSIDE = 1 << 4,
 };
 
 #define POLICY_DEFAULT "io-free"
 
 struct policy {
 	const char *name;
-	const char *summary; /* for `loadvm --list` */
-	unsigned int drops;  /* POLICY_ bits */
+	unsigned int drops; /* POLICY_ bits; 0: nothing is patched */
+	/* For `loadvm --list`, a line each. */
+	const char *held;
+	const char *dropped;
+	const char *choose;
 };
 
 /* Ended by an entry without a name. */

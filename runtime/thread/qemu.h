@@ -50,6 +50,8 @@ struct qemu {
 /* What runs where the detours are; the same arguments. */
 struct originals {
 	int (*loadvm_state)(QEMUFile *f, void *errp); /* errp: from 11.0 on, else garbage */
+	/* int, and 4 arguments; from 11.0 on a bool, and an Error ** more. */
+	long (*vmstate_load)(QEMUFile *f, const void *vmsd, void *opaque, long version, void *errp);
 	int (*ram_load)(QEMUFile *f, void *opaque, int version);
 	void (*channel_wait)(QIOChannel *ioc, int condition);
 	/* What follows `ioc` differs by version; garbage beyond the last. */

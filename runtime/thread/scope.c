@@ -93,10 +93,11 @@ static void stand_back(const struct scope *scope)
 {
 	static const struct timespec nap = {.tv_nsec = HANDOFF_NAP_NS};
 	uint64_t limit = marked ? HANDOFF_LIMIT_MARKED_NS : HANDOFF_LIMIT_NS;
-	uint64_t begin = now_ns(), now = begin;
+	uint64_t begin, now;
 
 	if (!scope->contended)
 		return;
+	begin = now = now_ns();
 	while (bql_word() == 0 && now - scope->since_ns < limit) {
 		if (now - begin < HANDOFF_NAP_NS)
 			sched_yield();
@@ -104,6 +105,11 @@ static void stand_back(const struct scope *scope)
 			nanosleep(&nap, NULL);
 		now = now_ns();
 	}
+	if (bql_word() != 0)
+		loadvm_status.handoff_taken++;
+	else
+		loadvm_status.handoff_missed++;
+	loadvm_status.handoff_ns += now - begin;
 	if (now - begin > loadvm_status.handoff_max_ns)
 		loadvm_status.handoff_max_ns = now - begin;
 }
