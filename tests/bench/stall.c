@@ -15,7 +15,9 @@ static const char *const versions[] = { "7.2", "10.0" };
 static const struct {
 	const char *label;
 	const char *policy;
-} policies[] = { { "stock", NULL }, { "wait", "wait" }, { "io-free", "io-free" } };
+} policies[] = {
+	{ "stock", NULL }, { "wait", "wait" }, { "section", "section" }, { "io-free", "io-free" }
+};
 
 static int by_value(const void *a, const void *b)
 {

@@ -3,6 +3,8 @@
  * A stream that stalls for three seconds must not freeze the destination's monitor: at each place,
  * on each QEMU, under each policy that promises it. `make bench` repeats it with stock beside it.
  */
+#include <string.h>
+
 #include "analyzers/lab/stall.h"
 
 #define MS 1000000ull
@@ -44,10 +46,16 @@ static void test_stall(gconstpointer opaque)
 	lab_migration_clear(&result.migration);
 }
 
-/* The other side of the proof: without the runtime, this very experiment does freeze the monitor. */
-static void test_stock_freezes(gconstpointer opaque)
+/*
+ * The other side of the proof: this very experiment does freeze the monitor, without the runtime, and
+ * at the RFC's granularity when the stream stalls within a device's state.
+ */
+static void test_freezes(gconstpointer opaque)
 {
-	const struct lab_stall_options options = { .version = opaque, .place = LAB_STALL_MULTIFD };
+	const struct cell *cell = opaque;
+	const struct lab_stall_options options = {
+		.version = cell->version, .policy = cell->policy, .place = cell->place
+	};
 	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result;
 
@@ -59,27 +67,35 @@ static void test_stock_freezes(gconstpointer opaque)
 	lab_migration_clear(&result.migration);
 }
 
+static void add(const char *version, const char *policy, enum lab_stall_place place,
+		void (*test)(gconstpointer))
+{
+	struct cell *cell = g_new(struct cell, 1);
+	g_autofree char *path = g_strdup_printf("/stall/%s/%s/%s%s", version, policy ?: "stock",
+						lab_stall_place_name(place),
+						test == test_freezes ? "-freezes" : "");
+
+	g_strdelimit(path, " ", '-');
+	*cell = (struct cell){ version, policy, place };
+	g_test_add_data_func_full(path, cell, test, g_free);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const versions[] = { "7.2", "10.0" };
-	static const char *const policies[] = { "wait", "io-free" };
+	static const char *const policies[] = { "wait", "section", "io-free" };
 
 	g_test_init(&argc, &argv, NULL);
 	g_test_set_nonfatal_assertions();
 	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++) {
-		g_autofree char *freeze = g_strdup_printf("/stall/%s/stock-freezes", versions[v]);
-
-		g_test_add_data_func(freeze, versions[v], test_stock_freezes);
+		add(versions[v], NULL, LAB_STALL_MULTIFD, test_freezes);
 		for (size_t p = 0; p < G_N_ELEMENTS(policies); p++)
 			for (int place = LAB_STALL_RAM; place < LAB_STALL_PLACES; place++) {
-				struct cell *cell = g_new(struct cell, 1);
-				g_autofree char *path =
-					g_strdup_printf("/stall/%s/%s/%s", versions[v], policies[p],
-							lab_stall_place_name(place));
+				bool freezes = place == LAB_STALL_DEVICE &&
+					       !strcmp(policies[p], "section");
 
-				g_strdelimit(path, " ", '-');
-				*cell = (struct cell){ versions[v], policies[p], place };
-				g_test_add_data_func_full(path, cell, test_stall, g_free);
+				add(versions[v], policies[p], place,
+				    freezes ? test_freezes : test_stall);
 			}
 	}
 	return g_test_run();
