@@ -88,9 +88,17 @@ _loadvm()
 		_bqlstat_words "$(loadvm --list 2>/dev/null | sed -n 's/^\([a-z-]*\).*/\1/p')"
 		return
 		;;
+	-C | --control) _bqlstat_files -f; return ;;
+	-c | --check)
+		case $cur in
+		[0-9]*) _bqlstat_pids ;;
+		*) _bqlstat_files -f ;;
+		esac
+		return
+		;;
 	esac
 	case $cur in
-	-*) _bqlstat_words '-p --policy -q --quiet -l --list -h --help -V --version --' ;;
+	-*) _bqlstat_words '-p --policy -C --control -q --quiet -c --check -j --json -l --list -h --help -V --version --' ;;
 	*) _bqlstat_files -c ;;
 	esac
 }
