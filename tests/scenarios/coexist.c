@@ -5,7 +5,7 @@
  * QEMU's code is what it was, its guest goes on, and what was recorded is right. How they start
  * together is tests/scenarios/coexist-start.c.
  *
- * BQLSTAT_CYCLES: how often in all (default 64). --seed repeats the moments of a run.
+ * BQLSTAT_CYCLES: how often per version and kind, instead of 13. --seed repeats a run's moments.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,23 +15,17 @@
 #include "tests/scenarios/coexist.h"
 
 enum {
-	CYCLES = 64,
-	/* From its start until it is attached bqlstat takes 0.3-0.8 s: kills land before, in and
-	 * after. */
-	KILL_WITHIN_MS = 800,
-	INTERRUPT_WITHIN_MS = 500,
+	WITHIN_MS = 700,
 	SLOW_BYTES = 32 << 20, /* per second: a guest that dirties as much never gets across */
-	QUERIES = 1000,
+	QUERIES = 2000,
 };
 
 /* ---- one bqlstat at a time ---- */
 
-enum phase_of_vm { BEFORE, DURING, AFTER };
-
 struct cell {
 	const char *version;
 	bool detoured;
-	unsigned share; /* of all cycles, in 64ths */
+	int cycles;
 };
 
 struct cycles {
@@ -57,8 +51,12 @@ static void keep_busy(struct lab_vm *vm, unsigned for_ms)
 static void cycle(struct cycles *c)
 {
 	bool kill_it = c->done++ % 2;
-	unsigned after_ms =
-		g_test_rand_int_range(0, kill_it ? KILL_WITHIN_MS : INTERRUPT_WITHIN_MS);
+	/*
+	 * It attaches 50 to 150 ms after its start, and says so when it has measured its cost, 0.3
+	 * s later: let half of the signals come within the first quarter of the time.
+	 */
+	double x = g_test_rand_double();
+	unsigned after_ms = x * x * WITHIN_MS;
 	struct lab_vm *vm = lab_pair_destination(c->pair);
 	struct lab_process *bqlstat = start_bqlstat(c->file, lab_vm_pid(vm), 0);
 	g_autofree char *said = NULL;
@@ -108,7 +106,7 @@ static void test_cycles(const void *data)
 {
 	const struct cell *cell = data;
 	const char *asked = g_getenv("BQLSTAT_CYCLES");
-	unsigned all = asked ? atoi(asked) : CYCLES, n = MAX(3, all * cell->share / 64);
+	unsigned n = asked ? MAX(3, atoi(asked)) : cell->cycles;
 	const char *launcher[] = {lab_program("loadvm"), "--policy", "io-free", "--", NULL};
 	const struct lab_pair_options options = {
 		.vm = {.version = cell->version,
@@ -121,6 +119,7 @@ static void test_cycles(const void *data)
 		.downtime_limit_ms = 1,
 	};
 	g_autoptr(GError) error = NULL;
+	g_autofree char *said = NULL;
 	struct lab_migration result;
 	struct cycles c = {0};
 
@@ -130,7 +129,8 @@ static void test_cycles(const void *data)
 	g_assert_no_error(error);
 	c.file = g_strdup_printf("%s/cycles.bql", lab_tmpdir());
 	c.text = text_open(lab_vm_pid(lab_pair_destination(c.pair)));
-	g_assert_cmpuint(text_detours(c.text), ==, cell->detoured ? DETOURS : 0);
+	said = lab_vm_stderr(lab_pair_destination(c.pair));
+	expect_detours(c.text, said, cell->detoured);
 
 	while (c.done < n / 3)
 		cycle(&c);
@@ -301,6 +301,9 @@ static void test_several(const void *version)
 	sent = sync_profile(here);
 	arrived = sync_profile(there);
 
+	/* All at once: while one detaches, the others would count on. */
+	for (int i = 0; i < BQLSTATS; i++)
+		kill(lab_process_pid(bqlstat[i]), SIGINT);
 	for (int i = 0; i < BQLSTATS; i++) {
 		g_autofree char *said = NULL;
 		int status = end_bqlstat(bqlstat[i], SIGINT, &said);
@@ -342,12 +345,12 @@ static void test_several(const void *version)
 
 int main(int argc, char **argv)
 {
-	/* 11.1 has other points than the two before it; one more version, fewer cycles. */
+	/* 11.1 has other points than the two before it. */
 	static const struct cell cells[] = {
 		{"7.2", false, 13}, {"7.2", true, 13},	{"10.0", false, 13},
-		{"10.0", true, 13}, {"11.1", false, 6}, {"11.1", true, 6},
+		{"10.0", true, 13}, {"11.1", false, 4}, {"11.1", true, 4},
 	};
-	static const char *const versions[] = {"7.2", "10.0", "11.1"};
+	static const char *const versions[] = {"10.0", "11.1"};
 
 	g_test_init(&argc, &argv, NULL);
 	for (size_t i = 0; i < G_N_ELEMENTS(cells); i++) {
