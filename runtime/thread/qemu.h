@@ -29,7 +29,7 @@ struct qemu {
 	bool (*bql_locked)(void);
 	/*
 	 * The BQL's first word. glibc's plain mutex: 0 free, 1 taken, 2 taken and perhaps waited
-	 * for. A hint only, nothing relies on it for being right.
+	 * for, by sleeping on it as a futex. A hint only, nothing relies on it for being right.
 	 */
 	const int *bql_word;
 
@@ -44,7 +44,6 @@ struct qemu {
 	void *(*thread_join)(QemuThread *thread);
 	void (*rcu_register)(void);
 	void (*rcu_unregister)(void);
-	int (*file_shutdown)(QEMUFile *f);
 };
 
 /* What runs where the detours are; the same arguments. */

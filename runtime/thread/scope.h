@@ -19,8 +19,9 @@ enum scope_kind {
 
 struct scope {
 	enum scope_kind kind;
-	bool held;	/* false: there was no lock to drop */
-	bool contended; /* somebody seemed to wait for it */
+	bool held;	  /* false: there was no lock to drop */
+	bool contended;	  /* somebody seemed to wait for it */
+	long preemptions; /* of the thread so far, if contended */
 	uint64_t since_ns;
 };
 
