@@ -21,6 +21,7 @@
 #define ABI_CAUSES  4	 /* distinct reasons for blocking kept for one hold */
 #define ABI_NAME    48
 #define ABI_COMM    16
+#define ABI_FILE    64 /* a source file's name as QEMU's build wrote it */
 #define ABI_UNKNOWN (~0ULL) /* a duration that nobody measured */
 
 /*
@@ -130,6 +131,7 @@ struct abi_site {
 	uint32_t thread; /* index of its abi_thread */
 	uint32_t cond;	 /* 1: retaken by a condvar wait at file:line, its wait is unknown */
 	uint32_t pad;
+	char name[ABI_FILE]; /* what is at `file`; "" when its page was not resident */
 	uint64_t acquired;					  /* times it got the lock */
 	uint64_t waits, wait_sum_ns, wait_max_ns, wait_max_at_ns; /* of those whose wait is known */
 	uint64_t holds, hold_sum_ns;				  /* finished ones */

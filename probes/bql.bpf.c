@@ -95,6 +95,8 @@ static __noinline uint32_t new_site(struct site_key *key)
 	site->line = key->line;
 	site->thread = key->thread;
 	site->cond = key->cond;
+	/* The name may lie in a module of a QEMU that is gone before user space looks. */
+	bpf_probe_read_user_str(site->name, sizeof(site->name), (void *)key->file);
 	/* A thread may have been named since it was first seen. */
 	t = bpf_map_lookup_elem(&threads, &key->thread);
 	if (t)

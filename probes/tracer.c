@@ -291,11 +291,15 @@ static struct target *target_of_site(struct tracer *t, const struct abi_site *si
 	return target_of_event(t, thread->slot, thread->epoch);
 }
 
-static char *read_file_name(struct target *target, uint64_t address)
+static char *read_file_name(struct target *target, const struct abi_site *site)
 {
+	uint64_t address = site->file;
 	char name[256];
 	const char *in_file;
 
+	/* Shorter than its room: whole. */
+	if (*site->name && strnlen(site->name, ABI_FILE) < ABI_FILE - 1)
+		return strndup(site->name, ABI_FILE);
 	/* The process first: a site may lie in a library that was loaded into it. */
 	if (target->mem_fd >= 0 && process_read_string(target->mem_fd, address, name, sizeof(name)))
 		return strdup(name);
@@ -317,7 +321,7 @@ static void learn_file(struct tracer *t, uint32_t index)
 			return;
 		}
 	}
-	t->files[index] = read_file_name(target, site->file);
+	t->files[index] = read_file_name(target, site);
 }
 
 static uint32_t sites_used(const struct tracer *t)
