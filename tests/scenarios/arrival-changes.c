@@ -74,6 +74,7 @@ static char *change_at(const struct cell *cell, const struct lab_rule *rule, uns
 	bool ok;
 
 	options.vm.args = args;
+	options.vm.timeout_ms = ANSWER_MS;
 	options.multifd = multifd;
 	options.rules = rule;
 	options.n_rules = 1;
@@ -426,18 +427,19 @@ static char *snapshots(const struct cell *cell, GError **error)
 }
 
 static const struct scenario scenarios[] = {
-	{"settings-ram", settings_ram, NULL, 0},
-	{"settings-multifd", settings_multifd, NULL, 0},
-	{"plug-ram", plug_ram, NULL, 0},
-	{"plug-device", plug_device, NULL, 0},
-	{"unplug-expected", unplug_expected, NULL, 0},
-	{"plug-busy", plug_busy, ARRIVED, ON_BOTH | ON_11_1},
-	{"recovered", recovered_once, ARRIVED, 0},
-	{"recovered-twice", recovered_twice, ARRIVED, 0},
-	{"recovered-handshake", recovered_handshake, ARRIVED, 0},
-	{"recovered-preempt", recovered_preempt, ARRIVED, 0},
-	{"colo", colo, PROMOTED, 0},
-	{"snapshots", snapshots, RESTORED, 0},
+	{"settings-ram", settings_ram, NULL, 0, false},
+	{"settings-multifd", settings_multifd, "ok; ok; " ARRIVED, 0, false},
+	{"plug-ram", plug_ram, NULL, 0, false},
+	{"plug-device", plug_device, NULL, 0, true},
+	{"unplug-expected", unplug_expected, NULL, 0, true},
+	{"plug-busy", plug_busy, ARRIVED, ON_BOTH | ON_11_1, false},
+	{"recovered", recovered_once, ARRIVED, 0, false},
+	{"recovered-twice", recovered_twice, ARRIVED, 0, false},
+	/* 7.2's source waits in its handshake for ever, 11.1's gives up. */
+	{"recovered-handshake", recovered_handshake, ARRIVED, ON_10_0, false},
+	{"recovered-preempt", recovered_preempt, ARRIVED, 0, false},
+	{"colo", colo, PROMOTED, 0, false},
+	{"snapshots", snapshots, RESTORED, 0, false},
 };
 
 int main(int argc, char **argv)

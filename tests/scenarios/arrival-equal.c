@@ -236,8 +236,8 @@ static char *after_a_while(const struct cell *cell, GError **error)
 }
 
 static const struct scenario scenarios[] = {
-	{"state", state, EQUAL, ON_BOTH | ON_11_1},
-	{"after-a-while", after_a_while, UNEQUAL, ON_10_0},
+	{"state", state, EQUAL, ON_BOTH | ON_11_1, false},
+	{"after-a-while", after_a_while, UNEQUAL, ON_10_0, false},
 };
 
 int main(int argc, char **argv)

@@ -22,6 +22,7 @@ enum {
 	DONE_MS = 30000,  /* a migration, until the guest goes on */
 	FIRED_MS = 15000, /* until the stream has come to a rule's place */
 	STALL_MS = 60000, /* longer than any test: it is released, or ends with the pair */
+	ANSWER_MS = 3000, /* a monitor that may be frozen */
 	SETTLE_MS = 100,  /* what came before a stall is loaded by then */
 };
 
@@ -41,6 +42,11 @@ struct scenario {
 	char *(*run)(const struct cell *cell, GError **error);
 	const char *expected; /* NULL: what stock does, and stock is asked */
 	unsigned versions;    /* ON_; 0: ON_BOTH */
+	/*
+	 * The stream stands still inside a device. The RFC's granularity holds the lock there, so
+	 * that under "section" the monitor must be seen to freeze; that is what io-free is for.
+	 */
+	bool inside_device;
 };
 
 /* What a pair starts with; small, so that a test takes its time for the scenario. */
@@ -135,9 +141,17 @@ static inline void arrival_test(gconstpointer opaque)
 	if (!told && lab_skip(error))
 		return;
 	g_test_message("%s: %s", cell->policy, told);
+	if (cell->scenario->inside_device && !strcmp(cell->policy, "section")) {
+		g_assert_true(strstr(told, "no end within") || strstr(told, "did not answer"));
+		return;
+	}
 	if (!g_strcmp0(told, expected))
 		return;
-	if (!arrival_stock_does(cell, told)) {
+	if (expected && !strcmp(cell->policy, "stock")) {
+		why = g_strdup_printf("stock QEMU %s ends with \"%s\", not \"%s\"", cell->version,
+				      told, expected);
+		g_test_skip(why);
+	} else if (!arrival_stock_does(cell, told)) {
 		g_test_message("stock QEMU does not end so");
 		g_test_fail();
 	} else if (expected) {
@@ -179,13 +193,17 @@ static inline int arrival_main(int argc, char **argv, const char *group,
 		for (size_t v = 0; v < G_N_ELEMENTS(arrival_versions); v++)
 			if (on & (1u << v))
 				versions[n_versions++] = arrival_versions[v];
-		/* Stock is beside each of them wherever it matters. */
 		for (size_t p = 0; all && p < n_policies; p++)
 			for (size_t v = 0; v < n_versions; v++)
 				arrival_add(group, &scenarios[s], versions[v], policies[p]);
-		for (size_t i = 0; !all && i < MAX(n_versions, n_policies); i++)
-			arrival_add(group, &scenarios[s], versions[(i + s / 2) % n_versions],
-				    policies[(i + s) % n_policies]);
+		for (size_t i = 0; !all && i < MAX(n_versions, n_policies); i++) {
+			const char *policy = policies[(i + s) % n_policies];
+
+			/* Stock is asked anyway where it is the measure. */
+			if (scenarios[s].expected || strcmp(policy, "stock"))
+				arrival_add(group, &scenarios[s],
+					    versions[(i + s / 2) % n_versions], policy);
+		}
 	}
 	return g_test_run();
 }
