@@ -127,12 +127,31 @@ static int set_control(const char *path)
 	return setenv("LOADVM_CONTROL", path, 1) ? -errno : 0;
 }
 
+/* What a command's name stands for, as execvp() would find it; else the name itself. */
+static const char *find_command(const char *name, char path[PATH_MAX])
+{
+	const char *folder = getenv("PATH");
+
+	if (strchr(name, '/') || !name[strspn(name, "0123456789")])
+		return name;
+	while (folder && *folder) {
+		size_t n = strcspn(folder, ":");
+
+		snprintf(path, PATH_MAX, "%.*s/%s", (int)n, folder, name);
+		if (n && !access(path, X_OK))
+			return path;
+		folder += n;
+		folder += *folder == ':';
+	}
+	return name;
+}
+
 /* In the core, which needs more libraries than this program may. */
 static int check(const char *library, const char *target, bool json)
 {
 	const char *slash = strrchr(library, '/');
 	loadvm_core_check_fn *core_check;
-	char path[PATH_MAX + 32];
+	char path[PATH_MAX + 32], command[PATH_MAX];
 	void *core;
 	int r;
 
@@ -147,7 +166,7 @@ static int check(const char *library, const char *target, bool json)
 		fprintf(stderr, "loadvm: %s is not of this release\n", path);
 		return EXIT_CANNOT;
 	}
-	r = core_check(target, json, stdout);
+	r = core_check(find_command(target, command), json, stdout);
 	if (fflush(stdout)) {
 		fprintf(stderr, "loadvm: cannot write: %s\n", strerror(errno));
 		return EXIT_CANNOT;

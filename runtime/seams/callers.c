@@ -58,6 +58,18 @@ static const struct caller {
 		.how = "called where RAM is loaded",
 	},
 	{
+		.to = SEAM_FILE_READ_AT,
+		.depth = 5,
+		.from_static = SEAM_RAM_LOAD,
+		.how = "called where mapped-ram's pages are loaded",
+	},
+	{
+		.to = SEAM_MULTIFD_RECV,
+		.depth = 5,
+		.from_static = SEAM_RAM_LOAD,
+		.how = "called where mapped-ram's pages are loaded",
+	},
+	{
 		.to = SEAM_CHANNEL_WAIT,
 		.depth = 1,
 		.from = {"qemu_peek_byte"},

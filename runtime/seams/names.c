@@ -44,6 +44,8 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_MIGRATION_SHUTDOWN] = {"MIGRATION_SHUTDOWN", true, {"migration_shutdown"}},
 	[SEAM_CHANNEL_WAIT] = {"CHANNEL_WAIT", true, {"qio_channel_wait"}},
 	[SEAM_CHANNEL_READ] = {"CHANNEL_READ", true, {"qio_channel_readv_full"}},
+	[SEAM_FILE_READ_AT] = {"FILE_READ_AT", true, {NULL, "qemu_get_buffer_at"}},
+	[SEAM_MULTIFD_RECV] = {"MULTIFD_RECV", true, {NULL, "multifd_recv"}},
 	[SEAM_FD_READABLE_YIELD] = {"FD_READABLE_YIELD", true, {"yield_until_fd_readable"}},
 
 	[SEAM_IN_COROUTINE] = {"IN_COROUTINE", true, {"qemu_in_coroutine"}},

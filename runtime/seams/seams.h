@@ -57,8 +57,11 @@ enum seam_id {
 	SEAM_MIGRATE_SET_STATE, /* (int *state, int old, int new) */
 	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
 	SEAM_MIGRATION_SHUTDOWN,
-	SEAM_CHANNEL_WAIT,	/* (QIOChannel *, GIOCondition) */
-	SEAM_CHANNEL_READ,	/* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
+	SEAM_CHANNEL_WAIT, /* (QIOChannel *, GIOCondition) */
+	SEAM_CHANNEL_READ, /* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
+	SEAM_FILE_READ_AT, /* size_t (QEMUFile *, buffer, size, offset): mapped-ram; 9.0 and later
+			    */
+	SEAM_MULTIFD_RECV, /* bool (void): hands the channels work; 9.0 and later */
 	SEAM_FD_READABLE_YIELD, /* yield_until_fd_readable(int fd): RDMA's wait */
 
 	/* What the runtime calls. */

@@ -80,6 +80,7 @@ EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char
 	struct detour_error detour_err;
 	struct seam_error seam_err;
 	struct seam_map *map = NULL;
+	size_t count = 0;
 	uint64_t bias;
 	int r;
 
@@ -108,7 +109,9 @@ EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char
 		const struct need_detour *need = &needs_detours[i];
 		const struct seam_function *f = seam_map_function(map, need->id);
 
-		requests[i] = (struct detour_request){
+		if (!f->name)
+			continue;
+		requests[count++] = (struct detour_request){
 			.name = f->name,
 			.target = (void *)(bias + f->vaddr),
 			.code = f->code,
@@ -126,16 +129,16 @@ EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char
 		say(text, size, r, "%s; QEMU runs stock", strerror(-r));
 		goto cleanup;
 	}
-	r = detour_install(requests, needs_n_detours, &detour_err);
+	r = detour_install(requests, count, &detour_err);
 	if (r) {
 		say(text, size, r, "%s; QEMU runs stock", detour_err.text);
 		goto cleanup;
 	}
 	snprintf(loadvm_status.policy, sizeof(loadvm_status.policy), "%s", policy->name);
-	set_note(map, requests, needs_n_detours);
-	__atomic_store_n(&loadvm_status.detours, (uint32_t)needs_n_detours, __ATOMIC_RELEASE);
+	set_note(map, requests, count);
+	__atomic_store_n(&loadvm_status.detours, (uint32_t)count, __ATOMIC_RELEASE);
 	say(text, size, 0, "%s on QEMU %s: %zu detours", policy->name, seam_map_version(map),
-	    needs_n_detours);
+	    count);
 
 cleanup:
 	seam_map_free(map);

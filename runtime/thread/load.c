@@ -176,7 +176,7 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 		return original.ram_load(f, opaque, version);
 	/*
 	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
-	 * carries no pages (mapped-ram's does, all of them, read as stock reads them).
+	 * carries no pages, but for mapped-ram's.
 	 */
 	if (!load.ram_begun) {
 		load.ram_begun = true;
@@ -228,6 +228,37 @@ long load_multifd_recv_sync(void)
 		return original.multifd_recv_sync();
 	scope_drop(&scope, SCOPE_WAIT);
 	r = original.multifd_recv_sync();
+	scope_retake(&scope, __FILE__, __LINE__);
+	return r;
+}
+
+/*
+ * mapped-ram's pages, up to 1 MiB of them. They all come in RAM's START, but not before its block
+ * has been resized; what else happens meanwhile concerns RAM alone, as in RAM's other sections.
+ */
+long load_file_read_at(QEMUFile *f, void *buffer, long size, long offset)
+{
+	struct scope scope;
+	long r;
+
+	if (!lets_go(POLICY_DROP_WAIT))
+		return original.file_read_at(f, buffer, size, offset);
+	scope_drop(&scope, SCOPE_WORK);
+	r = original.file_read_at(f, buffer, size, offset);
+	scope_retake(&scope, __FILE__, __LINE__);
+	return r;
+}
+
+/* With multifd the channels read them: this waits for one that is free. */
+long load_multifd_recv(void)
+{
+	struct scope scope;
+	long r;
+
+	if (!lets_go(POLICY_DROP_WAIT))
+		return original.multifd_recv();
+	scope_drop(&scope, SCOPE_WAIT);
+	r = original.multifd_recv();
 	scope_retake(&scope, __FILE__, __LINE__);
 	return r;
 }

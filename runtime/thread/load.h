@@ -27,6 +27,8 @@ int load_ram_load(QEMUFile *f, void *opaque, int version);
 void load_channel_wait(QIOChannel *ioc, int condition);
 long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f);
 long load_multifd_recv_sync(void);
+long load_file_read_at(QEMUFile *f, void *buffer, long size, long offset);
+long load_multifd_recv(void);
 void load_fd_readable_yield(int fd);
 void load_migration_shutdown(void);
 

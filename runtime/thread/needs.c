@@ -38,6 +38,8 @@ const struct need_detour needs_detours[] = {
 	{SEAM_CHANNEL_WAIT, STANDS_FOR(channel_wait)},
 	{SEAM_CHANNEL_READ, STANDS_FOR(channel_read), .results = 1},
 	{SEAM_MULTIFD_RECV_SYNC, STANDS_FOR(multifd_recv_sync), .results = 1},
+	{SEAM_FILE_READ_AT, STANDS_FOR(file_read_at), .results = 1, .without = "mapped-ram"},
+	{SEAM_MULTIFD_RECV, STANDS_FOR(multifd_recv), .results = 1, .without = "mapped-ram"},
 	{SEAM_FD_READABLE_YIELD, STANDS_FOR(fd_readable_yield)},
 	{SEAM_RAM_LOAD, STANDS_FOR(ram_load), .results = 1},
 	{SEAM_VMSTATE_LOAD, STANDS_FOR(vmstate_load), .results = 1, .bypass = &load_no_device},
@@ -144,13 +146,22 @@ bool needs_check(const struct seam_map *map,
 	      (unsigned long long)seam_map_bql(map));
 	for (size_t i = 0; i < needs_n_calls; i++)
 		check_symbol(&c, map, needs_calls[i].id);
-	for (size_t i = 0; i < needs_n_detours; i++)
-		check_symbol(&c, map, needs_detours[i].id);
+	for (size_t i = 0; i < needs_n_detours; i++) {
+		const struct need_detour *need = &needs_detours[i];
+
+		if (need->without && !seam_map_function(map, need->id)->name)
+			found(&c, "symbol", seam_id_name(need->id), true,
+			      "not needed: this build has no %s", need->without);
+		else
+			check_symbol(&c, map, need->id);
+	}
 	/* Not detoured, but on the way from one detour to others. */
 	check_symbol(&c, map, SEAM_LOADVM_STATE_MAIN);
 	if (!c.passed)
 		return false;
 	for (size_t i = 0; i < needs_n_detours; i++) {
+		if (!seam_map_function(map, needs_detours[i].id)->name)
+			continue;
 		check_detour(&c, seam_map_function(map, needs_detours[i].id));
 		check_reached(&c, map, needs_detours[i].id);
 	}

@@ -24,6 +24,8 @@ struct need_detour {
 	void **original;
 	unsigned int results;
 	const uint32_t *bypass;
+	const char
+		*without; /* what a build that has no such function does without; NULL: all have */
 };
 
 extern const struct need_call needs_calls[];

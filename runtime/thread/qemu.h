@@ -44,6 +44,7 @@ struct qemu {
 	void *(*thread_join)(QemuThread *thread);
 	void (*rcu_register)(void);
 	void (*rcu_unregister)(void);
+	int (*file_shutdown)(QEMUFile *f);
 };
 
 /* What runs where the detours are; the same arguments. */
@@ -56,6 +57,8 @@ struct originals {
 	/* What follows `ioc` differs by version; garbage beyond the last. */
 	long (*channel_read)(QIOChannel *ioc, long a, long b, long c, long d, long e, long f);
 	long (*multifd_recv_sync)(void); /* void so far: whatever it returns is passed on */
+	long (*file_read_at)(QEMUFile *f, void *buffer, long size, long offset); /* size_t */
+	long (*multifd_recv)(void);						 /* bool */
 	void (*fd_readable_yield)(int fd);
 	void (*migration_shutdown)(void);
 };

@@ -296,7 +296,8 @@ static void test_unreached(const void *version)
 	static const enum seam_id ids[] = {
 		SEAM_LOADVM_STATE,	SEAM_LOADVM_STATE_MAIN,	 SEAM_VMSTATE_LOAD,
 		SEAM_CHANNEL_WAIT,	SEAM_CHANNEL_READ,	 SEAM_MULTIFD_RECV_SYNC,
-		SEAM_FD_READABLE_YIELD, SEAM_MIGRATION_SHUTDOWN,
+		SEAM_FD_READABLE_YIELD, SEAM_MIGRATION_SHUTDOWN, SEAM_FILE_READ_AT,
+		SEAM_MULTIFD_RECV,
 	};
 	struct subject s;
 
@@ -308,6 +309,10 @@ static void test_unreached(const void *version)
 		unsigned int calls = 0;
 		const char *how;
 
+		if (!f->name) {
+			g_assert_cmpstr(version, ==, "7.2");
+			continue;
+		}
 		for (;;) {
 			struct seam_map *map = map_of(&s);
 			bool reached = seam_map_reached(map, ids[i], &call, &how);

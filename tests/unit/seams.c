@@ -245,6 +245,12 @@ static void check_points(const struct subject *s)
 
 /* ---- what each version must show ---- */
 
+/* mapped-ram's. */
+static bool since_9_0(enum seam_id id)
+{
+	return id == SEAM_FILE_READ_AT || id == SEAM_MULTIFD_RECV;
+}
+
 static void check_kinds(const struct seam_map *map, bool status)
 {
 	for (unsigned int kind = 0; kind < SEAM_POINT_KINDS; kind++) {
@@ -259,6 +265,10 @@ static void check_kinds(const struct seam_map *map, bool status)
 	for (int id = 0; id < SEAM_FUNCTIONS; id++) {
 		const struct seam_function *f = seam_map_function(map, id);
 
+		if (since_9_0(id) && g_str_has_prefix(seam_map_version(map), "7.2")) {
+			g_assert_null(f->name);
+			continue;
+		}
 		g_assert_cmpint(f->name != NULL, ==, id != SEAM_BQL_UPDATE_STATUS || status);
 		g_assert_cmpint(f->exported, ==, f->name && id != SEAM_RAM_LOAD);
 		g_assert_cmpint(f->found_by != NULL, ==, id == SEAM_RAM_LOAD);
@@ -422,7 +432,8 @@ static void test_reached(const void *version)
 	static const enum seam_id wanted[] = {
 		SEAM_LOADVM_STATE,	 SEAM_LOADVM_STATE_MAIN, SEAM_VMSTATE_LOAD,
 		SEAM_CHANNEL_WAIT,	 SEAM_CHANNEL_READ,	 SEAM_MULTIFD_RECV_SYNC,
-		SEAM_MIGRATION_SHUTDOWN, SEAM_FD_READABLE_YIELD,
+		SEAM_MIGRATION_SHUTDOWN, SEAM_FD_READABLE_YIELD, SEAM_FILE_READ_AT,
+		SEAM_MULTIFD_RECV,
 	};
 	struct subject s;
 	const char *how;
@@ -435,6 +446,8 @@ static void test_reached(const void *version)
 		const uint8_t *insn;
 		int32_t rel;
 
+		if (!f->name && since_9_0(wanted[i]) && !strcmp(version, "7.2"))
+			continue;
 		g_assert_true(seam_map_reached(s.map, wanted[i], &call, &how));
 		g_test_message("%s: %s, at %#" PRIx64, f->name, how, call);
 		g_assert_cmpuint(call, !=, 0);
