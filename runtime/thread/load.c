@@ -294,18 +294,12 @@ void load_fd_readable_yield(int fd)
 }
 
 /*
- * What the thread reads ends now. A pipe (exec:, fd:) cannot be shut down: there the thread stays
- * in its wait, and parks if that ever ends. The same for multifd channels.
+ * The stream is left as it is, as stock leaves it: postcopy's own thread may be reading it by now,
+ * and ends QEMU with an error when it breaks. Who waits for it may do so until the process ends.
  */
-static void shut_down_stream(void)
-{
-	qemu.file_shutdown(load.file);
-}
-
 void load_migration_shutdown(void)
 {
-	if (load.active && !load.woken &&
-	    !scope_stop(shut_down_stream, STOP_LIMIT_NS, __FILE__, __LINE__))
+	if (load.active && !load.woken && !scope_stop(STOP_LIMIT_NS, __FILE__, __LINE__))
 		fprintf(stderr, "loadvm: the incoming load did not come to rest within 1 s\n");
 	original.migration_shutdown();
 }

@@ -27,7 +27,6 @@ const struct need_call needs_calls[] = {
 	{SEAM_THREAD_JOIN, &qemu.thread_join},
 	{SEAM_RCU_REGISTER, &qemu.rcu_register},
 	{SEAM_RCU_UNREGISTER, &qemu.rcu_unregister},
-	{SEAM_FILE_SHUTDOWN, &qemu.file_shutdown},
 };
 
 #define STANDS_FOR(function) .replacement = load_##function, .original = (void **)&original.function

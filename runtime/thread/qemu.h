@@ -44,7 +44,6 @@ struct qemu {
 	void *(*thread_join)(QemuThread *thread);
 	void (*rcu_register)(void);
 	void (*rcu_unregister)(void);
-	int (*file_shutdown)(QEMUFile *f);
 };
 
 /* What runs where the detours are; the same arguments. */

@@ -163,9 +163,15 @@ void scope_retake(struct scope *scope, const char *file, int line)
 
 void scope_breathe(const char *file, int line)
 {
+	bool held = qemu.bql_locked();
 	struct scope scope;
 
-	if (!qemu.bql_locked() || bql_word() != 2)
+	if (stopping()) {
+		if (held)
+			qemu.bql_unlock();
+		park();
+	}
+	if (!held || bql_word() != 2)
 		return;
 	scope_drop(&scope, SCOPE_WORK);
 	scope_retake(&scope, file, line);
@@ -197,7 +203,7 @@ void scope_reset(void)
 	pthread_mutex_unlock(&life_lock);
 }
 
-bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int line)
+bool scope_stop(uint64_t limit_ns, const char *file, int line)
 {
 	struct timespec until;
 	uint64_t end = now_ns() + limit_ns;
@@ -206,7 +212,6 @@ bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int lin
 	pthread_mutex_lock(&life_lock);
 	life.stopping = true;
 	pthread_mutex_unlock(&life_lock);
-	wake();
 
 	qemu.bql_unlock();
 	until.tv_sec = (time_t)(end / 1000000000);

@@ -33,7 +33,8 @@ struct scope {
 void scope_drop(struct scope *scope, enum scope_kind kind);
 void scope_retake(struct scope *scope, const char *file, int line);
 
-/* With the lock held: let those have it who wait for it, if any. */
+/* With the lock held: let those have it who wait for it, if any. With or without it: park if told.
+ */
 void scope_breathe(const char *file, int line);
 
 /* The thread's life. Begin takes the lock; end drops it, after calling `last` with it held. */
@@ -46,11 +47,10 @@ void scope_end_thread(void (*last)(void));
 void scope_reset(void);
 
 /*
- * Called by the main thread with the lock held: from now on the thread parks. `wake` is called,
- * with the lock held, to end what it waits for. Drops the lock until the thread has parked, has
- * ended, or waits for something other than the lock (it then parks when that ends), at most
- * `limit_ns`. Returns false when the limit came first.
+ * Called by the main thread with the lock held: from now on the thread parks. Drops the lock until
+ * the thread has parked, has ended, or waits for something other than the lock (it then parks when
+ * that ends, if ever), at most `limit_ns`. Returns false when the limit came first.
  */
-bool scope_stop(void (*wake)(void), uint64_t limit_ns, const char *file, int line);
+bool scope_stop(uint64_t limit_ns, const char *file, int line);
 
 #endif
