@@ -67,7 +67,7 @@ MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(DANCES) $(O)/demo
 
-.PHONY: help deps all build demo check bench install clean tests man
+.PHONY: help deps all build demo check bench soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -78,6 +78,8 @@ help:
 	@echo 'make check     install what is missing, build, run every test'
 	@echo 'make           build only'
 	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
+	@echo 'make soak      every combination of the arrival tests, then N=500 random migrations a'
+	@echo '               version, SEED=1 (about half an hour)'
 	@echo 'make bench     measure the probes and the runtime on this machine'
 	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
 	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
@@ -106,6 +108,15 @@ bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps
 	+@$(MAKE) --no-print-directory all $(O)/tests/bench/subject $(BENCH)
 	@set -e; for b in $(BENCH); do O=$(O) $$b; done
+
+N          ?= 500
+SEED       ?= 1
+soak: deps
+	+@$(MAKE) --no-print-directory all $(filter %/arrival %/arrival-ends %/arrival-changes, \
+		$(SCENARIOS)) $(O)/tests/soak/soak
+	@O=$(O) ARRIVAL=all TEST_TIMEOUT=3600 tests/run \
+		$(filter %/arrival %/arrival-ends %/arrival-changes,$(SCENARIOS))
+	@O=$(O) $(O)/tests/soak/soak $(N) $(SEED)
 
 tests: $(UNIT) $(SCENARIOS)
 
@@ -205,6 +216,11 @@ $(O)/demo: $(O)/analyzers/lab/demo.o $(O)/liblab.a $(TRACER) $(MAP)
 
 $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
 	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
+
+$(O)/tests/soak/soak: $(O)/tests/soak/plan.o
+
+# The thread's logic without QEMU and detours: the sanitizers see into this one.
+$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o)
 
 $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 
