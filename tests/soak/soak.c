@@ -413,7 +413,7 @@ int main(int argc, char **argv)
 		{"policy", 'p', 0, G_OPTION_ARG_STRING, &soak.policy, "under this policy all", "P"},
 		{"stock", 0, 0, G_OPTION_ARG_NONE, &soak.stock_only, "without loadvm", NULL},
 		{"verbose", 'v', 0, G_OPTION_ARG_NONE, &soak.verbose, "a line for each", NULL},
-		{NULL}};
+		G_OPTION_ENTRY_NULL};
 	g_autoptr(GOptionContext) context =
 		g_option_context_new("N SEED - N random migrations a version");
 	g_autoptr(GError) error = NULL;
