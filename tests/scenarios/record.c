@@ -426,7 +426,7 @@ static void killed(void)
 	g_autofree char *file = fresh_path("killed.run"), *again = fresh_path("again.run");
 	struct dance d =
 		start_dance("lockdance", "thread CPU 0/TCG\n"
-					 "repeat 450; lock dance-a.c:1; unlock; idle 9000; "
+					 "repeat 1000; lock dance-a.c:1; unlock; idle 9000; "
 					 "end; barrier; pairs 5000 dance-a.c:2\n");
 	struct lab_process *p = start_recording(file, d.pid, "1ms");
 	pid_t pid = lab_process_pid(d.process);
