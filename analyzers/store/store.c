@@ -153,6 +153,12 @@ static int connect_to(const char *path, struct store **store, struct store_error
 	return ret;
 }
 
+/* Whoever made the file was killed meanwhile: looking undoes it, and leaves nothing. */
+static bool rolled_back(struct store *store)
+{
+	return pragma(store, "PRAGMA page_count") == 0;
+}
+
 /* Ours, of a schema that we know, and whole. */
 static int check(struct store *store, struct store_error *err)
 {
@@ -193,6 +199,7 @@ int store_create(const char *path, struct store **store, struct store_error *err
 	ret = connect_to(path, store, err);
 	if (ret)
 		return ret;
+	empty = empty || rolled_back(*store);
 	if (!empty)
 		ret = check(*store, err);
 	else
@@ -224,6 +231,8 @@ int store_open(const char *path, struct store **store, struct store_error *err)
 		return store_fail(err, -ENODATA, "%s is empty: it holds no run", path);
 	if (!ret)
 		ret = connect_to(path, store, err);
+	if (!ret && rolled_back(*store))
+		ret = store_fail(err, -ENODATA, "%s is empty: it holds no run", path);
 	if (!ret)
 		ret = check(*store, err);
 	if (ret) {

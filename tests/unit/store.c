@@ -391,6 +391,45 @@ static void killed_writer(void)
 	run_free(before);
 }
 
+static int die(const char *path)
+{
+	(void)path;
+	_exit(1);
+}
+
+/* Killed while it makes the file: all is written, but the journal says that none of it counts. */
+static void killed_maker(void)
+{
+	g_autofree char *path = path_of("half-made");
+	struct run *run = make_run(1, 3);
+	struct store *store;
+	struct store_error err;
+	pid_t pid;
+
+	for (int writing = 0; writing < 2; writing++) {
+		pid = fork();
+		if (!pid) {
+			sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+
+			/* A journal's end is the end of its transaction. */
+			vfs->xSetSystemCall(vfs, "unlink", (sqlite3_syscall_ptr)die);
+			store_create(path, &store, &err);
+			_exit(0);
+		}
+		g_assert_cmpint(waitpid(pid, &(int){0}, 0), ==, pid);
+		g_assert_cmpint(g_access(path, F_OK), ==, 0);
+		if (!writing) {
+			g_assert_cmpint(store_open(path, &store, &err), ==, -ENODATA);
+			continue;
+		}
+		store = create(path);
+		save(store, run);
+		store_close(store);
+		expect(path, 1, run);
+	}
+	run_free(run);
+}
+
 /* In a mount namespace of its own: a disk of 256 KB. */
 static int fill_disk(const char *at)
 {
@@ -451,6 +490,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/store/damaged", damaged);
 	g_test_add_func("/store/contradictory", contradictory);
 	g_test_add_func("/store/killed-writer", killed_writer);
+	g_test_add_func("/store/killed-maker", killed_maker);
 	g_test_add_func("/store/disk-full", disk_full);
 	ret = g_test_run();
 	if (folder) {
