@@ -13,9 +13,9 @@
 enum { P99_LIMIT_MS = 20, ABOVE_IDLE_MS = 20, FREEZE_MS = 1000 };
 
 /*
- * A machine on which even an idle QEMU answers so late cannot show what ours does. Other load may
- * hit one of the two and spare the other, so it is the best of some attempts that is judged; what
- * happens every time is told by `make bench`, and a freeze fails at once.
+ * A machine on which even an idle QEMU answers so late cannot show what ours does: try again. The
+ * first attempt on a quiet machine is the one that is judged, good or bad: picking the best of several
+ * would hide what happens now and then. A freeze fails at once.
  */
 enum { NOISE_LIMIT_MS = 15, ATTEMPTS = 4 };
 
@@ -25,12 +25,6 @@ struct cell {
 	enum lab_stall_place place;
 };
 
-static bool within_limits(const struct lab_stall_result *result)
-{
-	return result->monitor.p99_ns <= P99_LIMIT_MS * MS &&
-	       result->monitor.max_ns <= result->idle.max_ns + ABOVE_IDLE_MS * MS;
-}
-
 static void test_stall(gconstpointer opaque)
 {
 	const struct cell *cell = opaque;
@@ -39,9 +33,9 @@ static void test_stall(gconstpointer opaque)
 	};
 	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result = { 0 };
-	bool quiet = false, good = false;
+	bool quiet = false;
 
-	for (int attempt = 0; attempt < ATTEMPTS && !good; attempt++) {
+	for (int attempt = 0; attempt < ATTEMPTS && !quiet; attempt++) {
 		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
 			return;
 		g_assert_no_error(error);
@@ -51,11 +45,8 @@ static void test_stall(gconstpointer opaque)
 			       result.idle.max_ns / 1e6);
 		/* That much can be told on any machine, at once. */
 		g_assert_cmpuint(result.monitor.max_ns, <, FREEZE_MS * MS);
-		quiet |= result.idle.max_ns <= NOISE_LIMIT_MS * MS;
-		good = within_limits(&result) && result.idle.max_ns <= NOISE_LIMIT_MS * MS;
+		quiet = result.idle.max_ns <= NOISE_LIMIT_MS * MS;
 	}
-	if (good)
-		return;
 	if (!quiet) {
 		g_test_skip("no freeze, but more cannot be told: an idle QEMU too answered late, each "
 			    "time");
