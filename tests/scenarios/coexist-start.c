@@ -249,6 +249,7 @@ static void test_killed(const void *data)
 		g_test_skip(why);
 		return;
 	}
+	own_moments();
 	/* Orphans become ours, so that their end can be seen. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	add_launcher(argv, record);
@@ -407,6 +408,7 @@ static void test_while_detours(const void *version)
 		g_test_skip(why);
 		return;
 	}
+	own_moments();
 	if (tracer_new(&opts, &tracer, &err))
 		g_error("%s", err.text);
 	for (int i = 0; i < STARTS; i++) {

@@ -123,6 +123,7 @@ static void test_cycles(const void *data)
 	struct lab_migration result;
 	struct cycles c = {0};
 
+	own_moments();
 	c.pair = lab_pair_new(&options, &error);
 	if (!c.pair && lab_skip(error))
 		return;
