@@ -21,6 +21,8 @@ VERSION    := 0.1
 PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzydis-dev \
 	      libglib2.0-dev libjson-glib-dev libsqlite3-dev zlib1g-dev \
 	      qemu-system-x86 seabios ipxe-qemu scdoc
+# What `make check` starts a QEMU from. It starts no service.
+TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
 # What `make bench` compares with.
 BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 
@@ -100,6 +102,7 @@ demo: deps
 	+@$(MAKE) --no-print-directory all
 	@$(O)/demo
 
+check: PACKAGES += $(TEST_PACKAGES)
 check: deps
 	+@$(MAKE) --no-print-directory all tests
 	@O=$(O) tests/run $(UNIT) $(SCENARIOS)
@@ -125,7 +128,8 @@ man: $(MAN)
 install: all man
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir) $(DESTDIR)$(mandir)/man1 \
 		$(DESTDIR)$(compdir) $(DESTDIR)$(zcompdir)
-	install -m 755 $(O)/bqlstat $(O)/loadvm $(DESTDIR)$(bindir)
+	install -m 755 $(O)/bqlstat $(O)/loadvm docs/examples/qemu-system-x86_64-loadvm \
+		$(DESTDIR)$(bindir)
 	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(DESTDIR)$(libdir)
 	install -m 644 $(MAN) $(DESTDIR)$(mandir)/man1
 	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
