@@ -194,10 +194,17 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 	return r;
 }
 
+/*
+ * A pipe whose writer is gone (fd:, exec:) is hung up, not readable. The coroutine's wait looks for
+ * that; QEMU's wait for threads, so far only used to write, does not, and would spin for ever.
+ * GLib's conditions are poll's.
+ */
 void load_channel_wait(QIOChannel *ioc, int condition)
 {
 	struct scope scope;
 
+	if (in_load_thread && (condition & POLLIN))
+		condition |= POLLHUP;
 	if (!lets_go(POLICY_DROP_WAIT)) {
 		original.channel_wait(ioc, condition);
 		return;

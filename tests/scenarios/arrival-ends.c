@@ -50,8 +50,8 @@ static struct lab_rule rule_at(enum phase phase, enum lab_fault fault)
 }
 
 /*
- * What the kernel had not handed over when a connection was reset is lost, so that what is read
- * last, and with it the reason given, is chance.
+ * What was read last when a source is killed or a connection is reset, and with it the reason
+ * given, is chance.
  */
 static char *without_reason(char *told)
 {
@@ -212,6 +212,40 @@ static char *killed_multifd(const struct cell *cell, GError **error)
 	return without_reason(killed_at(cell, MULTIFD, error));
 }
 
+/* A pipe that nobody writes any more is hung up, which is not the same as readable. */
+static char *killed_fd(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy};
+	struct lab_pair_options options = arrival_options(cell);
+	g_autoptr(lab_pair) pair = NULL;
+
+	options.way = LAB_WAY_FD;
+	options.max_bandwidth = 10 << 20;
+	pair = lab_journey_new(&journey, &options, error);
+	if (!pair || !lab_journey_begin(&journey, pair, error))
+		return NULL;
+	arrival_settle();
+	lab_vm_kill(lab_pair_source(pair), SIGKILL);
+	return without_reason(took_it(pair, error));
+}
+
+/* A saved VM of which only the beginning is there. */
+static char *exec_too_short(const struct cell *cell, GError **error)
+{
+	const char *launcher[] = {lab_program("loadvm"), "--policy", cell->policy, "--", NULL};
+	const struct lab_vm_options options = {
+		.version = cell->version,
+		.launcher = cell->policy ? launcher : NULL,
+		.incoming = "defer",
+	};
+	g_autoptr(lab_vm) vm = lab_vm_new(&options, error);
+
+	if (!vm ||
+	    !lab_qmp_ok(vm, error, "migrate-incoming {'uri': 'exec:printf QEVM; sleep 0.1'}"))
+		return NULL;
+	return lab_vm_ending(vm, ENDING_MS, error);
+}
+
 static char *cut_at(const struct cell *cell, enum phase phase, enum lab_fault fault, GError **error)
 {
 	g_autoptr(lab_pair) pair = pair_at(cell, phase, fault, false, error);
@@ -362,6 +396,8 @@ static const struct scenario scenarios[] = {
 	{"flood-through-end", flood_through_end, AT_ONCE, 0, false},
 	{"killed-source-ram", killed_ram, NULL, ON_BOTH | ON_11_1, false},
 	{"killed-source-multifd", killed_multifd, NULL, 0, false},
+	{"killed-source-fd", killed_fd, NULL, 0, false},
+	{"exec-too-short", exec_too_short, NULL, 0, false},
 	{"reset-ram", reset_ram, NULL, 0, false},
 	{"reset-device", reset_device, NULL, 0, false},
 	{"reset-multifd", reset_multifd, NULL, 0, false},
