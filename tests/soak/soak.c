@@ -23,7 +23,8 @@ enum {
 	ALIVE_MS = 10000,
 	POLL_US = 5000,
 	FLOOD_US = 2000,
-	STOCK_TRIES = 4,
+	STOCK_TRIES = 8,
+	STOCK_TRIES_GRAVE = 16,
 	PROGRESS_S = 15,
 };
 
@@ -91,7 +92,7 @@ static void tell_to_end(struct lab_vm *vm, GString *told)
 }
 
 /* Where a fault has led the destination: it has ended, goes on, or stays in some state. */
-static void settle(struct lab_vm *vm, GString *told, GError **error)
+static void settle(const struct soak_plan *p, struct lab_vm *vm, GString *told, GError **error)
 {
 	uint64_t end = lab_now_ns() + SETTLE_MS * MS;
 	g_autofree char *status = g_strdup("none");
@@ -123,7 +124,9 @@ static void settle(struct lab_vm *vm, GString *told, GError **error)
 			}
 			break;
 		}
-		if (!strcmp(status, "failed") || !strcmp(status, "postcopy-paused"))
+		/* "failed" may be the word before exit(). */
+		if ((!strcmp(status, "failed") && p->options.stay_on_error) ||
+		    !strcmp(status, "postcopy-paused"))
 			break;
 		g_usleep(POLL_US);
 	}
@@ -185,7 +188,7 @@ static void run_pair(const struct soak_plan *p, struct lab_pair *pair, GString *
 			return;
 		}
 		if (!is_ended(there, told))
-			settle(there, told, NULL);
+			settle(p, there, told, NULL);
 		/* It goes on, but not as it should. */
 		g_string_append(told, ", not in order");
 		g_propagate_error(error, g_steal_pointer(&broken));
@@ -194,7 +197,7 @@ static void run_pair(const struct soak_plan *p, struct lab_pair *pair, GString *
 	/* The fault may come before the beginning has ended. */
 	lab_journey_begin(&p->journey, pair, NULL);
 	if (!do_fault(p, pair, told, error))
-		settle(there, told, error);
+		settle(p, there, told, error);
 }
 
 /* False when it cannot be had on this machine. */
@@ -291,7 +294,7 @@ static bool stock_does(struct soak *soak, const struct soak_plan *p, unsigned nu
 		grave ? g_strdup_printf("%s %u", p->version, number) : soak_plan_kind(p);
 	g_autofree char *key = g_strconcat(kind, ": ", told, NULL);
 
-	for (int i = 0; i < (grave ? 4 : 1) * STOCK_TRIES; i++) {
+	for (int i = 0; i < (grave ? STOCK_TRIES_GRAVE : STOCK_TRIES); i++) {
 		struct outcome stock;
 
 		if (g_hash_table_contains(soak->stock_told, key))
