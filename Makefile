@@ -20,6 +20,7 @@ VERSION    := 0.1
 
 PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzydis-dev \
 	      libglib2.0-dev libjson-glib-dev libsqlite3-dev zlib1g-dev \
+	      libdw-dev libncurses-dev libmicrohttpd-dev libbabeltrace2-dev liblttng-ust-dev \
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from. It starts no service.
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
@@ -28,9 +29,9 @@ BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 
 # `make clean deps` and friends must work before the packages are there: no pkg-config, no flags.
 pkgcfg      = $(shell pkg-config $(1) 2>/dev/null)
-PKGS       := glib-2.0 json-glib-1.0 sqlite3
+PKGS       := glib-2.0 json-glib-1.0 sqlite3 libdw ncursesw libmicrohttpd babeltrace2
 PKG_CFLAGS := $(call pkgcfg,--cflags $(PKGS))
-PKG_LIBS   := $(call pkgcfg,--libs $(PKGS))
+PKG_LIBS   := -Wl,--as-needed $(call pkgcfg,--libs $(PKGS))
 
 # make itself defines CC as cc.
 ifeq ($(origin CC),default)

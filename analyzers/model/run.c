@@ -2,6 +2,8 @@
 /*
  * A run's life and the sums over it.
  */
+#include <string.h>
+
 #include "analyzers/model/run.h"
 
 static void clear_usage(gpointer usage)
@@ -22,6 +24,7 @@ struct run *run_new(void)
 	run->marks = g_array_new(FALSE, TRUE, sizeof(struct mark));
 	run->points = g_array_new(FALSE, TRUE, sizeof(struct point));
 	run->lost = g_array_new(FALSE, TRUE, sizeof(struct lost));
+	run->metrics = g_array_new(FALSE, TRUE, sizeof(struct metric));
 	run->label = run->source = run->tool = run->ended = "";
 	run->qemu_version = run->qemu_generation = run->qemu_build_id = "";
 	run->qemu_path = run->qemu_cmdline = run->kernel = run->cpu = "";
@@ -39,6 +42,7 @@ void run_free(struct run *run)
 	g_array_unref(run->marks);
 	g_array_unref(run->points);
 	g_array_unref(run->lost);
+	g_array_unref(run->metrics);
 	g_string_chunk_free(run->strings);
 	g_free(run);
 }
@@ -60,6 +64,37 @@ unsigned run_site(struct run *run, const char *file, unsigned line, bool cond)
 	}
 	g_array_append_val(run->sites, site);
 	return run->sites->len - 1;
+}
+
+static struct metric *find_metric(const struct run *run, const char *name)
+{
+	for (unsigned i = 0; i < run->metrics->len; i++) {
+		struct metric *m = &g_array_index(run->metrics, struct metric, i);
+
+		if (!strcmp(m->name, name))
+			return m;
+	}
+	return NULL;
+}
+
+void run_set_metric(struct run *run, const char *name, double value)
+{
+	struct metric new = {.name = run_string(run, name), .value = value};
+	struct metric *old = find_metric(run, name);
+
+	if (old)
+		old->value = value;
+	else
+		g_array_append_val(run->metrics, new);
+}
+
+bool run_metric(const struct run *run, const char *name, double *value)
+{
+	const struct metric *m = find_metric(run, name);
+
+	if (m)
+		*value = m->value;
+	return m;
 }
 
 struct usage *run_add_usage(struct run *run, unsigned site, unsigned thread)

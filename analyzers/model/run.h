@@ -125,6 +125,16 @@ struct lost {
 	uint64_t count;
 };
 
+/*
+ * A figure of the run as a whole, from another source than the probes: QMP's query-migrate, a
+ * monitor that was polled, the scenario that was played. `name` ends in its unit: "downtime_ns",
+ * "ram_bytes"; a name without unit is a plain count.
+ */
+struct metric {
+	const char *name;
+	double value;
+};
+
 struct run {
 	int64_t id; /* in its file; 0: not saved yet */
 	const char *label;
@@ -150,6 +160,7 @@ struct run {
 	GArray *marks;	 /* struct mark, by time */
 	GArray *points;	 /* struct point */
 	GArray *lost;	 /* struct lost, every kind, also those that are 0 */
+	GArray *metrics; /* struct metric, each name once */
 	GStringChunk *strings;
 };
 
@@ -162,6 +173,11 @@ const char *run_string(struct run *run, const char *s);
 unsigned run_site(struct run *run, const char *file, unsigned line, bool cond);
 /* A new usage with an empty list of causes; valid until the next one is added. */
 struct usage *run_add_usage(struct run *run, unsigned site, unsigned thread);
+
+/* Set a metric, or replace it. */
+void run_set_metric(struct run *run, const char *name, double value);
+/* False: the run has none of that name. */
+bool run_metric(const struct run *run, const char *name, double *value);
 
 static inline uint64_t run_hold_ns(const struct run *run, uint64_t ns)
 {

@@ -23,9 +23,11 @@ int store_sqlite_failed(struct store *store, struct store_error *err);
 sqlite3_stmt *store_prepare(struct store *store, const char *sql, struct store_error *err);
 /*
  * Bind from 1 on by format, run, reset. 'i' int64_t, 'u' unsigned, 's' const char *, 'n' uint64_t
- * that is NULL when UNKNOWN_NS. Returns SQLite's code.
+ * that is NULL when UNKNOWN_NS,
+ * 'd' double. Returns SQLite's code.
  */
 int store_step(sqlite3_stmt *statement, const char *format, ...);
+bool store_has_table(struct store *store, const char *name);
 int store_exec(struct store *store, const char *sql, struct store_error *err);
 
 #endif

@@ -8,6 +8,7 @@
 
 /* One table: its rows of one run, and what takes each. False: the row contradicts another one. */
 struct table {
+	const char *added; /* its name, when the first schema did not have it; NULL: always there */
 	const char *select;
 	bool (*row)(sqlite3_stmt *s, struct run *run);
 };
@@ -187,6 +188,12 @@ static bool load_lost(sqlite3_stmt *s, struct run *run)
 	return true;
 }
 
+static bool load_metric(sqlite3_stmt *s, struct run *run)
+{
+	run_set_metric(run, text(s, 0, run), sqlite3_column_double(s, 1));
+	return true;
+}
+
 static bool load_head(sqlite3_stmt *s, struct run *run)
 {
 	int c = 0;
@@ -217,38 +224,48 @@ static bool load_head(sqlite3_stmt *s, struct run *run)
 }
 
 static const struct table tables[] = {
-	{"SELECT id, label, source, tool, begin_ns, begin_unix_ns, duration_ns, ended, pid,"
+	{NULL,
+	 "SELECT id, label, source, tool, begin_ns, begin_unix_ns, duration_ns, ended, pid,"
 	 " qemu_version, qemu_generation, qemu_build_id, qemu_path, qemu_cmdline, kernel, cpu,"
 	 " cpus, threshold_ns, calibrated, hold_bias_ns, wait_bias_ns, pair_ns"
 	 " FROM run WHERE id = ?",
 	 load_head},
-	{"SELECT id, tid, comm, role, number FROM thread WHERE run = ? ORDER BY id", load_thread},
-	{"SELECT id, file, line, cond FROM site WHERE run = ? ORDER BY id", load_site},
-	{"SELECT id, site, thread, acquired, waits, wait_sum_ns, wait_max_ns, wait_max_at_ns,"
+	{NULL, "SELECT id, tid, comm, role, number FROM thread WHERE run = ? ORDER BY id",
+	 load_thread},
+	{NULL, "SELECT id, file, line, cond FROM site WHERE run = ? ORDER BY id", load_site},
+	{NULL,
+	 "SELECT id, site, thread, acquired, waits, wait_sum_ns, wait_max_ns, wait_max_at_ns,"
 	 " holds, hold_sum_ns, hold_max_ns, hold_max_at_ns, runnable_ns"
 	 " FROM usage WHERE run = ? ORDER BY id",
 	 load_usage},
-	{"SELECT usage, what, low_ns, count FROM histogram WHERE run = ?", load_bucket},
-	{"SELECT usage, cause, count, ns, max_ns FROM blocking WHERE run = ?", load_blocking},
-	{"SELECT id, begin_ns, hold_ns, wait_ns, site, thread, unfinished, runnable_ns,"
+	{NULL, "SELECT usage, what, low_ns, count FROM histogram WHERE run = ?", load_bucket},
+	{NULL, "SELECT usage, cause, count, ns, max_ns FROM blocking WHERE run = ?", load_blocking},
+	{NULL,
+	 "SELECT id, begin_ns, hold_ns, wait_ns, site, thread, unfinished, runnable_ns,"
 	 " longest_ns, longest_cause, begin_phase, begin_device, end_phase, end_device,"
 	 " longest_phase, longest_device FROM hold WHERE run = ? ORDER BY id",
 	 load_hold},
-	{"SELECT hold, cause, count, ns FROM hold_blocking WHERE run = ? ORDER BY hold, ns DESC",
+	{NULL,
+	 "SELECT hold, cause, count, ns FROM hold_blocking WHERE run = ? ORDER BY hold, ns DESC",
 	 load_hold_blocking},
-	{"SELECT at_ns, phase, device FROM phase WHERE run = ? ORDER BY id", load_mark},
-	{"SELECT kind, vaddr, insn, emulated, attached, shared, hit, refusal FROM point"
+	{NULL, "SELECT at_ns, phase, device FROM phase WHERE run = ? ORDER BY id", load_mark},
+	{NULL,
+	 "SELECT kind, vaddr, insn, emulated, attached, shared, hit, refusal FROM point"
 	 " WHERE run = ? ORDER BY id",
 	 load_point},
-	{"SELECT what, count FROM lost WHERE run = ? ORDER BY what", load_lost},
+	{NULL, "SELECT what, count FROM lost WHERE run = ? ORDER BY what", load_lost},
+	{"metric", "SELECT name, value FROM metric WHERE run = ? ORDER BY name", load_metric},
 };
 
 static int load_table(struct store *store, const struct table *table, int64_t id, struct run *run,
 		      struct store_error *err)
 {
-	sqlite3_stmt *s = store_prepare(store, table->select, err);
+	sqlite3_stmt *s;
 	int ret;
 
+	if (table->added && !store_has_table(store, table->added))
+		return 0;
+	s = store_prepare(store, table->select, err);
 	if (!s)
 		return -EIO;
 	sqlite3_bind_int64(s, 1, id);

@@ -160,6 +160,17 @@ static bool save_lost(sqlite3_stmt *s, const struct run *run)
 	return true;
 }
 
+static bool save_metrics(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->metrics->len; i++) {
+		const struct metric *m = &g_array_index(run->metrics, struct metric, i);
+
+		if (store_step(s, "isd", run->id, m->name, m->value) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
 static const struct table tables[] = {
 	{"INSERT INTO thread VALUES (?,?,?,?,?,?)", save_threads},
 	{"INSERT INTO site VALUES (?,?,?,?,?)", save_sites},
@@ -171,6 +182,7 @@ static const struct table tables[] = {
 	{"INSERT INTO phase VALUES (?,?,?,?,?)", save_marks},
 	{"INSERT INTO point VALUES (?,?,?,?,?,?,?,?,?,?)", save_points},
 	{"INSERT INTO lost VALUES (?,?,?)", save_lost},
+	{"INSERT INTO metric VALUES (?,?,?)", save_metrics},
 };
 
 static int save_run(struct store *store, struct run *run, struct store_error *err)

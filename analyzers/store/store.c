@@ -73,6 +73,9 @@ int store_step(sqlite3_stmt *statement, const char *format, ...)
 			sqlite3_bind_text(statement, i + 1, va_arg(args, const char *), -1,
 					  SQLITE_STATIC);
 			break;
+		case 'd':
+			sqlite3_bind_double(statement, i + 1, va_arg(args, double));
+			break;
 		case 'n':
 			ns = va_arg(args, uint64_t);
 			if (ns == UNKNOWN_NS)
@@ -153,6 +156,12 @@ static int connect_to(const char *path, struct store **store, struct store_error
 	return ret;
 }
 
+bool store_has_table(struct store *store, const char *name)
+{
+	return sqlite3_table_column_metadata(store->db, NULL, name, NULL, NULL, NULL, NULL, NULL,
+					     NULL) == SQLITE_OK;
+}
+
 /* Whoever made the file was killed meanwhile: looking undoes it, and leaves nothing. */
 static bool rolled_back(struct store *store)
 {
@@ -202,15 +211,14 @@ int store_create(const char *path, struct store **store, struct store_error *err
 	empty = empty || rolled_back(*store);
 	if (!empty)
 		ret = check(*store, err);
-	else
+	if (!ret)
 		ret = store_exec(*store, "BEGIN IMMEDIATE;" STORE_TABLES, err);
 	if (!ret) {
 		/* With a write, so that a full disk or a folder without room for a journal shows
 		 * now. */
 		g_autofree char *sql = g_strdup_printf(
-			"%s PRAGMA application_id = %d; PRAGMA user_version = %d;"
-			"COMMIT;",
-			empty ? "" : "BEGIN IMMEDIATE;", STORE_APPLICATION_ID, STORE_SCHEMA);
+			"PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
+			STORE_APPLICATION_ID, STORE_SCHEMA);
 
 		ret = store_exec(*store, sql, err);
 	}

@@ -94,6 +94,9 @@ static struct run *make_run(unsigned seed, unsigned usages)
 	g_array_append_val(run->points, point);
 	g_array_append_val(run->points, refused);
 	g_array_append_val(run->lost, lost);
+	run_set_metric(run, "downtime_ns", 1);
+	run_set_metric(run, "ram_bytes", 1 << 30);
+	run_set_metric(run, "downtime_ns", 12345.25);
 	return run;
 }
 
@@ -112,6 +115,14 @@ static void assert_same(struct run *a, struct run *b)
 
 	/* Not cmpstr: it would print both, pages of them. */
 	g_assert_true(!strcmp(x, y));
+	g_assert_cmpuint(a->metrics->len, ==, b->metrics->len);
+	for (unsigned i = 0; i < a->metrics->len; i++) {
+		const struct metric *m = &g_array_index(a->metrics, struct metric, i);
+		double value;
+
+		g_assert_true(run_metric(b, m->name, &value));
+		g_assert_cmpfloat(m->value, ==, value);
+	}
 	g_assert_cmpuint(a->usages->len, ==, b->usages->len);
 	for (unsigned i = 0; i < a->usages->len; i++) {
 		const struct usage *u = &g_array_index(a->usages, struct usage, i);
@@ -219,6 +230,26 @@ static void sql(const char *path, const char *statements)
 	g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
 	g_assert_cmpint(sqlite3_exec(db, statements, NULL, NULL, NULL), ==, SQLITE_OK);
 	sqlite3_close(db);
+}
+
+/* A file from before a table was added: reads as if it were empty, and recording adds it. */
+static void older_schema(void)
+{
+	g_autofree char *path = path_of("older");
+	struct run *run = make_run(4, 2);
+	struct store *store = create(path);
+
+	save(store, run);
+	store_close(store);
+	sql(path, "DROP TABLE metric; PRAGMA user_version = 1");
+	g_array_set_size(run->metrics, 0);
+	expect(path, 1, run);
+	run_set_metric(run, "ram_bytes", 4096);
+	store = create(path);
+	save(store, run);
+	store_close(store);
+	expect(path, 1, run);
+	run_free(run);
 }
 
 static void refuses(const char *path, int open_code, int create_code, const char *says)
@@ -485,6 +516,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	folder = g_dir_make_tmp("store-XXXXXX", NULL);
 	g_test_add_func("/store/round-trip", round_trip);
+	g_test_add_func("/store/older-schema", older_schema);
 	g_test_add_func("/store/nothing-saved", nothing_saved);
 	g_test_add_func("/store/foreign", foreign);
 	g_test_add_func("/store/damaged", damaged);
