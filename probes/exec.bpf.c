@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Tells user space of each process that begins to run another program.
+ */
+#include "probes/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Events that found no room. */
+uint32_t missed;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} execs SEC(".maps");
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+	uint32_t tgid = task->tgid;
+
+	if (bpf_ringbuf_output(&execs, &tgid, sizeof(tgid), 0))
+		__sync_fetch_and_add(&missed, 1);
+	return 0;
+}
