@@ -138,7 +138,7 @@ install: all man
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
 
 clean:
-	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
+	rm -rf $(filter-out $(BUILD)/qemu $(BUILD)/kernel,$(wildcard $(BUILD)/*))
 
 # --- compiling -------------------------------------------------------------------------------------
 
@@ -224,6 +224,14 @@ $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
 
 $(O)/tests/soak/soak: $(O)/tests/soak/plan.o
 
+# A command of this machine under another kernel, and the first process there.
+$(O)/vm: $(O)/tests/vm/vm.o $(O)/tests/vm/initramfs.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(O)/vm-init: tests/vm/init.c tests/vm/vm.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
+
 # The thread's logic without QEMU and detours: the sanitizers see into this one.
 $(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o)
 
@@ -238,4 +246,4 @@ $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h
 # Written along with the objects. Without this make would try to build them, by linking NAME.d.o.
 $(O)/%.d: ;
 
--include $(shell find $(O) -name qemu -prune -o -type f -name '*.d' -print 2>/dev/null)
+-include $(shell find $(O) \( -name qemu -o -name kernel \) -prune -o -type f -name '*.d' -print 2>/dev/null)
