@@ -16,8 +16,9 @@ static const struct command command_help = {
 	.run = help,
 };
 
-static const struct command *const commands[] = {&command_record, &command_report, &command_doctor,
-						 &command_probes, &command_help};
+static const struct command *const commands[] = {&command_record,   &command_report,
+						 &command_timeline, &command_doctor,
+						 &command_probes,   &command_help};
 
 static void teach(FILE *out)
 {

@@ -24,5 +24,7 @@ char *render_json(struct run *run, const struct render_options *options);
 const char *render_duration(char text[RENDER_DURATION], uint64_t ns);
 /* A source file without the leading "../" of QEMU's build folder. */
 const char *render_file(const char *file);
+/* A site's "file:line", as reports name it; g_free(). */
+char *render_site(const struct run *run, unsigned site);
 
 #endif

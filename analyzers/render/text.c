@@ -51,7 +51,7 @@ const char *render_file(const char *file)
 	return file;
 }
 
-static char *site_text(const struct run *run, unsigned index)
+char *render_site(const struct run *run, unsigned index)
 {
 	const struct site *s = &g_array_index(run->sites, struct site, index);
 
@@ -182,7 +182,7 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 
 	for (unsigned i = 0; i < shown; i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
-		g_autofree char *site = site_text(run, r->site);
+		g_autofree char *site = render_site(run, r->site);
 
 		width = MAX(width, (int)strlen(site));
 		who = MAX(who, (int)strlen(r->who));
@@ -193,7 +193,7 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 		"max", "blocked");
 	for (unsigned i = 0; i < shown; i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
-		g_autofree char *site = site_text(run, r->site);
+		g_autofree char *site = render_site(run, r->site);
 		bool felt = o->colour && r->hold_max_ns >= FELT_NS;
 
 		fprintf(out, "  %-*s  %-*s %9llu %8s %5.1f%%  %8s %8s %s%8s%s  %8s %8s %8s  %s",
@@ -219,7 +219,7 @@ static void show_hold(FILE *out, struct run *run, const struct hold *h,
 		      const struct render_options *o)
 {
 	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
-	g_autofree char *site = site_text(run, h->site);
+	g_autofree char *site = render_site(run, h->site);
 	g_autofree char *begin = phase_text(&h->at_begin), *end = phase_text(&h->at_end);
 	uint64_t held = run_hold_ns(run, h->hold_ns);
 	bool felt = o->colour && held >= FELT_NS;
