@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report doctor probes help --help --version'
+		_bqlstat_words 'record report timeline doctor probes help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -55,10 +55,11 @@ _bqlstat()
 		options='-p --pid -o --output -d --duration -l --label -t --threshold -q --quiet -h --help --'
 		;;
 	report) options='-j --json -l --list -r --run -t --top -v --vcpus -h --help' ;;
+	timeline) options='-o --output -f --force -r --run -s --shortest -h --help' ;;
 	doctor) options='-j --json -m --measure -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
 	help)
-		_bqlstat_words 'record report doctor probes help'
+		_bqlstat_words 'record report timeline doctor probes help'
 		return
 		;;
 	*) return ;;
@@ -67,12 +68,14 @@ _bqlstat()
 	*:-p | *:--pid) _bqlstat_pids; return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
 	record:-[dlt] | record:--duration | record:--label | record:--threshold) return ;;
+	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
+	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
 	report:-[rt] | report:--run | report:--top) return ;;
 	esac
 	case ${COMP_WORDS[1]}:$cur in
 	*:-*) _bqlstat_words "$options" ;;
 	doctor:[0-9]*) _bqlstat_pids ;;
-	report:* | doctor:* | probes:*) _bqlstat_files -f ;;
+	report:* | timeline:* | doctor:* | probes:*) _bqlstat_files -f ;;
 	*) _bqlstat_words "$options" ;;
 	esac
 }

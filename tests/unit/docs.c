@@ -165,7 +165,7 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "doctor", "probes"};
+static const char *const commands[] = {"record", "report", "timeline", "doctor", "probes"};
 
 static void test_commands(void)
 {
@@ -275,8 +275,8 @@ static void test_loadvm(void)
 static void test_pages(void)
 {
 	static const char *const names[] = {
-		"bqlstat",	  "bqlstat-record", "bqlstat-report",
-		"bqlstat-doctor", "bqlstat-probes", "loadvm",
+		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
+		"bqlstat-probes", "bqlstat-timeline", "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -421,6 +421,7 @@ static void test_install(void)
 		"usr/share/man/man1/bqlstat.1",
 		"usr/share/man/man1/bqlstat-record.1",
 		"usr/share/man/man1/bqlstat-report.1",
+		"usr/share/man/man1/bqlstat-timeline.1",
 		"usr/share/man/man1/bqlstat-doctor.1",
 		"usr/share/man/man1/bqlstat-probes.1",
 		"usr/share/man/man1/loadvm.1",
