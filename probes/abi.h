@@ -14,14 +14,14 @@
 #include <stdint.h>
 #endif
 
-#define ABI_SLOTS   16	 /* QEMUs at once */
+#define ABI_SLOTS   64	 /* QEMUs at once; a power of two, 256 at most */
 #define ABI_THREADS 2048 /* threads that took a lock, over the tracer's life */
 #define ABI_SITES   2048 /* default; pairs of call site and thread */
 #define ABI_POINTS  64	 /* probe points a QEMU */
 #define ABI_CAUSES  4	 /* distinct reasons for blocking kept for one hold */
 #define ABI_NAME    48
 #define ABI_COMM    16
-#define ABI_FILE    64 /* a source file's name as QEMU's build wrote it */
+#define ABI_FILE    64	    /* a source file's name as QEMU's build wrote it */
 #define ABI_UNKNOWN (~0ULL) /* a duration that nobody measured */
 
 /*
@@ -132,7 +132,7 @@ struct abi_site {
 	uint32_t cond;	 /* 1: retaken by a condvar wait at file:line, its wait is unknown */
 	uint32_t pad;
 	char name[ABI_FILE]; /* what is at `file`; "" when its page was not resident */
-	uint64_t acquired;					  /* times it got the lock */
+	uint64_t acquired;   /* times it got the lock */
 	uint64_t waits, wait_sum_ns, wait_max_ns, wait_max_at_ns; /* of those whose wait is known */
 	uint64_t holds, hold_sum_ns;				  /* finished ones */
 	uint64_t blocked_ns, fault_ns, runnable_ns; /* blocked_ns: in syscalls or stopped */

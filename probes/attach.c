@@ -88,8 +88,6 @@ int slot_take(struct tracer *t, pid_t pid)
 		target->pid = pid;
 		target->mem_fd = -1;
 		memset(&t->slots[slot], 0, sizeof(t->slots[slot]));
-		if ((uint32_t)slot >= t->skel->bss->nr_slots)
-			t->skel->bss->nr_slots = slot + 1;
 		return slot;
 	}
 	return -EBUSY;

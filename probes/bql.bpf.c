@@ -51,6 +51,7 @@ static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
 	t->tgid = id >> 32;
 	bpf_get_current_comm(t->comm, sizeof(t->comm));
 	t->epoch = epoch;
+	has_state[(uint32_t)id & (STATE_HINTS - 1)] = 1;
 	return index;
 }
 
@@ -462,21 +463,20 @@ int on_mark(struct pt_regs *ctx)
 
 static __always_inline struct state *holder(struct task_struct *task)
 {
-	struct state *st = bpf_task_storage_get(&states, task, NULL, 0);
+	struct state *st;
 
+	if (!has_state[task->pid & (STATE_HINTS - 1)])
+		return NULL;
+	st = bpf_task_storage_get(&states, task, NULL, 0);
 	return st && st->does == HOLDS ? st : NULL;
 }
 
-static __always_inline void switched_out(struct task_struct *prev, bool preempted)
+static __always_inline void switched_out(struct state *st, struct task_struct *prev, bool preempted)
 {
-	struct state *st = holder(prev);
-	unsigned int sleep;
+	unsigned int sleep = prev->__state;
 	struct pt_regs *regs;
 	unsigned long nr;
 
-	if (!st)
-		return;
-	sleep = prev->__state;
 	st->off_runnable = preempted || !sleep;
 	if (!st->off_runnable) {
 		regs = (void *)bpf_task_pt_regs(prev);
@@ -491,16 +491,15 @@ static __always_inline void switched_out(struct task_struct *prev, bool preempte
 	st->off_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline void switched_in(struct task_struct *next, uint32_t slot_index)
+static __always_inline void switched_in(struct state *st)
 {
-	struct state *st = holder(next);
+	struct abi_hold *h = &st->cur;
 	struct abi_slot *slot;
-	struct abi_hold *h;
+	uint32_t index;
 	uint64_t ns;
 
-	if (!st || !st->off_ns)
+	if (!st->off_ns)
 		return;
-	h = &st->cur;
 	ns = bpf_ktime_get_ns() - st->off_ns;
 	st->off_ns = 0;
 	if (st->off_runnable) {
@@ -524,52 +523,44 @@ static __always_inline void switched_in(struct task_struct *next, uint32_t slot_
 	if (ns > h->longest_ns) {
 		h->longest_ns = ns;
 		h->longest_cause = st->off_cause;
-		slot = bpf_map_lookup_elem(&slots, &slot_index);
+		index = h->slot;
+		slot = bpf_map_lookup_elem(&slots, &index);
 		if (slot)
 			h->at_longest = phase_of(slot);
 	}
 }
 
-/* Runs at every context switch of the machine: nothing but comparisons unless a holder is involved.
- */
+/* Runs at every context switch of the machine, and costs the same however many QEMUs are traced. */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *prev, struct task_struct *next)
 {
-	uint32_t out = prev->pid, in = next->pid;
+	struct state *st;
 
-	for (uint32_t i = 0; i < ABI_SLOTS; i++) {
-		uint32_t owner;
-
-		if (i >= nr_slots)
-			break;
-		owner = *(volatile uint32_t *)&owners[i];
-		if (!owner)
-			continue;
-		if (owner == out)
-			switched_out(prev, preempted);
-		else if (owner == in)
-			switched_in(next, i);
-	}
+	st = holder(prev);
+	if (st)
+		switched_out(st, prev, preempted);
+	st = holder(next);
+	if (st)
+		switched_in(st);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	uint32_t tid = task->pid;
+	struct state *st = holder(task);
+	struct abi_slot *slot;
+	uint32_t index;
 
-	for (uint32_t i = 0; i < ABI_SLOTS; i++) {
-		struct abi_slot *slot;
-		uint32_t index = i;
-
-		if (i >= nr_slots)
-			break;
-		if (*(volatile uint32_t *)&owners[i] != tid)
-			continue;
-		owners[i] = 0;
-		slot = bpf_map_lookup_elem(&slots, &index);
-		if (slot)
-			lose(slot, ABI_LOST_EXIT_HOLDING);
-	}
+	if (!st)
+		return 0;
+	index = st->cur.slot;
+	slot = bpf_map_lookup_elem(&slots, &index);
+	st->does = IDLE;
+	/* Unless the slot is another QEMU's by now. */
+	if (!slot || slot->epoch != st->epoch)
+		return 0;
+	set_owner(index, 0);
+	lose(slot, ABI_LOST_EXIT_HOLDING);
 	return 0;
 }
