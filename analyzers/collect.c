@@ -290,6 +290,7 @@ static void add_site(void *opaque, const struct abi_site *s, const char *file,
 					thread_for(up->r, s->thread, thread));
 
 	g_hash_table_insert(up->usages, (void *)s, GUINT_TO_POINTER(up->r->run->usages->len - 1));
+	u->record = s - tracer_site(up->c->tracer, 0);
 	u->acquired = s->acquired;
 	u->wait.count = s->waits;
 	u->wait.sum_ns = s->wait_sum_ns;
@@ -409,6 +410,12 @@ struct run *collector_update(struct collector *c, int target)
 	run_guess_roles(run);
 	g_hash_table_unref(u.usages);
 	return run;
+}
+
+void collector_forget(struct collector *c, int target)
+{
+	forget(&c->recordings[target]);
+	tracer_forget(c->tracer, target);
 }
 
 struct run *collector_end(struct collector *c, int target, const char *why)

@@ -26,5 +26,7 @@ void collector_begin(struct collector *c, int target);
 struct run *collector_update(struct collector *c, int target);
 /* Detach, take what is left and say why it ended. */
 struct run *collector_end(struct collector *c, int target, const char *why);
+/* Detach and keep nothing: the target's run is gone, and what the tracer has of it. */
+void collector_forget(struct collector *c, int target);
 
 #endif

@@ -82,7 +82,7 @@ int slot_take(struct tracer *t, pid_t pid)
 
 		if (target->attached)
 			continue;
-		target_clear(target);
+		tracer_forget(t, slot);
 		target->epoch = ++t->next_epoch;
 		target->attached = true;
 		target->pid = pid;

@@ -40,10 +40,16 @@ static __always_inline struct abi_slot *slot_at(uint64_t cookie)
 /* A thread seen for the first time, or for the first time since this attach. */
 static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
 {
-	uint32_t index = __sync_fetch_and_add(&nr_threads, 1);
-	struct abi_thread *t = bpf_map_lookup_elem(&threads, &index);
 	uint64_t id = bpf_get_current_pid_tgid();
+	struct abi_thread *t;
+	uint32_t index;
 
+	if (bpf_map_pop_elem(&free_threads, &index)) {
+		if (nr_threads >= ABI_THREADS)
+			return NONE;
+		index = __sync_fetch_and_add(&nr_threads, 1);
+	}
+	t = bpf_map_lookup_elem(&threads, &index);
 	if (!t)
 		return NONE;
 	t->slot = slot;
@@ -84,11 +90,15 @@ static __noinline uint32_t new_site(struct site_key *key)
 	struct abi_site *site;
 	uint32_t index;
 
-	/* Checked first, so that the counter stays near the limit however long the table is full.
-	 */
-	if (!key || nr_sites >= max_sites)
+	if (!key)
 		return NONE;
-	index = __sync_fetch_and_add(&nr_sites, 1);
+	if (bpf_map_pop_elem(&free_sites, &index)) {
+		/* Checked first, so that the counter stays near the limit however long the table is
+		 * full. */
+		if (nr_sites >= max_sites)
+			return NONE;
+		index = __sync_fetch_and_add(&nr_sites, 1);
+	}
 	site = bpf_map_lookup_elem(&sites, &index);
 	if (!site || bpf_map_update_elem(&site_index, key, &index, BPF_NOEXIST))
 		return NONE;

@@ -47,11 +47,13 @@ struct tracer {
 
 	/* The kernel's tables, mapped. */
 	struct abi_slot *slots; /* writable: user space sets the BQL's address and arms the slot */
-	const struct abi_thread *threads;
-	const struct abi_site *sites;
+	struct abi_thread *threads; /* writable, like the sites: to clear those of a QEMU that left */
+	struct abi_site *sites;
 	uint32_t max_sites;
 
-	char **files;		 /* by site: names learnt so far, each allocated once per address */
+	char **names; /* of source files, each once */
+	size_t nr_names;
+	const char **files;	 /* by site: names learnt so far */
 	uint32_t nr_files_known; /* all sites below have their name or never will */
 };
 
@@ -73,6 +75,14 @@ int slot_attach(struct tracer *tracer, int slot, struct bpf_program *prog, const
 		uint64_t offset, enum abi_mark mark);
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
+
+/* recycle.c */
+
+/* The name, kept until the tracer is freed; NULL: out of memory. */
+const char *keep_name(struct tracer *tracer, const char *name);
+void names_free(struct tracer *tracer);
+/* Site records up to which there may be used ones. */
+uint32_t sites_used(const struct tracer *tracer);
 
 /* process.c */
 

@@ -77,6 +77,19 @@ struct {
 	__type(value, struct abi_site);
 } sites SEC(".maps");
 
+/* Records of QEMUs that are gone, to be used again before new ones are. Filled by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, ABI_SITES);
+	__type(value, uint32_t);
+} free_sites SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, ABI_THREADS);
+	__type(value, uint32_t);
+} free_threads SEC(".maps");
+
 struct site_key {
 	uint64_t file;
 	uint32_t line;

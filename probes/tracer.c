@@ -166,6 +166,7 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	skel->rodata->max_sites = t->max_sites;
 	bpf_map__set_max_entries(skel->maps.sites, t->max_sites);
 	bpf_map__set_max_entries(skel->maps.site_index, t->max_sites);
+	bpf_map__set_max_entries(skel->maps.free_sites, t->max_sites);
 	bpf_map__set_max_entries(skel->maps.blocked, 2 * t->max_sites);
 	if (opts->ring_bytes)
 		bpf_map__set_max_entries(skel->maps.events, opts->ring_bytes);
@@ -175,8 +176,8 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 		goto cleanup;
 	}
 	t->slots = map_table(skel->maps.slots, PROT_READ | PROT_WRITE);
-	t->threads = map_table(skel->maps.threads, PROT_READ);
-	t->sites = map_table(skel->maps.sites, PROT_READ);
+	t->threads = map_table(skel->maps.threads, PROT_READ | PROT_WRITE);
+	t->sites = map_table(skel->maps.sites, PROT_READ | PROT_WRITE);
 	t->ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, t, NULL);
 	skel->links.on_switch = bpf_program__attach(skel->progs.on_switch);
 	skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
@@ -206,15 +207,7 @@ void tracer_free(struct tracer *t)
 			slot_release(t, slot);
 		target_clear(&t->targets[slot]);
 	}
-	/* Sites of one source file share its name: each is freed at its first use. */
-	for (uint32_t i = 0; t->files && i < t->max_sites; i++) {
-		char *file = t->files[i];
-
-		for (uint32_t j = i; file && j < t->max_sites; j++)
-			if (t->files[j] == file)
-				t->files[j] = NULL;
-		free(file);
-	}
+	names_free(t);
 	free(t->files);
 	ring_buffer__free(t->ring);
 	if (t->skel) {
@@ -291,20 +284,23 @@ static struct target *target_of_site(struct tracer *t, const struct abi_site *si
 	return target_of_event(t, thread->slot, thread->epoch);
 }
 
-static char *read_file_name(struct target *target, const struct abi_site *site)
+static const char *read_file_name(struct tracer *t, struct target *target,
+				  const struct abi_site *site)
 {
 	uint64_t address = site->file;
 	char name[256];
 	const char *in_file;
 
 	/* Shorter than its room: whole. */
-	if (*site->name && strnlen(site->name, ABI_FILE) < ABI_FILE - 1)
-		return strndup(site->name, ABI_FILE);
+	if (*site->name && strnlen(site->name, ABI_FILE) < ABI_FILE - 1) {
+		snprintf(name, sizeof(name), "%.*s", ABI_FILE, site->name);
+		return keep_name(t, name);
+	}
 	/* The process first: a site may lie in a library that was loaded into it. */
 	if (target->mem_fd >= 0 && process_read_string(target->mem_fd, address, name, sizeof(name)))
-		return strdup(name);
+		return keep_name(t, name);
 	in_file = seam_map_string(target->map, address - target->bias);
-	return in_file && *in_file ? strdup(in_file) : NULL;
+	return in_file && *in_file ? keep_name(t, in_file) : NULL;
 }
 
 static void learn_file(struct tracer *t, uint32_t index)
@@ -321,14 +317,7 @@ static void learn_file(struct tracer *t, uint32_t index)
 			return;
 		}
 	}
-	t->files[index] = read_file_name(target, site);
-}
-
-static uint32_t sites_used(const struct tracer *t)
-{
-	uint32_t used = __atomic_load_n(&t->skel->bss->nr_sites, __ATOMIC_ACQUIRE);
-
-	return used < t->max_sites ? used : t->max_sites;
+	t->files[index] = read_file_name(t, target, site);
 }
 
 int tracer_poll(struct tracer *t)

@@ -90,6 +90,14 @@ int tracer_add(struct tracer *tracer, pid_t pid, struct tracer_error *err);
 void tracer_remove(struct tracer *tracer, int target);
 
 /*
+ * Detach, and give the target's records back for others to use: for who traces QEMUs as they come
+ * and go. Nothing of the target can be read any more.
+ */
+void tracer_forget(struct tracer *tracer, int target);
+/* Site records in use, of how many there are. */
+void tracer_room(const struct tracer *tracer, uint64_t *used, uint64_t *room);
+
+/*
  * Hand over events and learn the names of new call sites, from the process while it lives. Never
  * waits: call it about five times a second. 0 or a negative errno.
  */

@@ -64,6 +64,7 @@ struct blocking {
 /* One site as used by one thread. */
 struct usage {
 	unsigned site, thread; /* indices */
+	unsigned record; /* the recorder's own number: the same at each update of a recording */
 	uint64_t acquired;     /* holds counts the finished ones, waits those whose wait is known */
 	struct histogram wait, hold;
 	uint64_t wait_max_at_ns, hold_max_at_ns; /* when those began */
