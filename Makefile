@@ -50,6 +50,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -W
 objects     = $(patsubst %,$(O)/%.o,$(basename $(1)))
 
 SEAMS      := $(call objects,$(wildcard runtime/seams/*.c))
+TRACE      := $(call objects,$(wildcard runtime/trace/*.c))
 DETOUR     := $(call objects,$(wildcard runtime/detour/*.c runtime/detour/*.S))
 THREAD     := $(call objects,$(wildcard runtime/thread/*.c))
 BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
@@ -68,7 +69,7 @@ BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, 
 
 MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 
-PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/bqlstat $(DANCES) $(O)/demo
+PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo
 
 .PHONY: help deps all build demo check bench soak install clean tests man
 .DELETE_ON_ERROR:
@@ -131,7 +132,8 @@ install: all man
 		$(DESTDIR)$(compdir) $(DESTDIR)$(zcompdir)
 	install -m 755 $(O)/bqlstat $(O)/loadvm docs/examples/qemu-system-x86_64-loadvm \
 		$(DESTDIR)$(bindir)
-	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(DESTDIR)$(libdir)
+	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so \
+		$(DESTDIR)$(libdir)
 	install -m 644 $(MAN) $(DESTDIR)$(mandir)/man1
 	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
 	ln -sf bqlstat $(DESTDIR)$(compdir)/loadvm
@@ -165,7 +167,10 @@ $(O)/%.skel.h: $(O)/%.bpf.o
 $(PROBES) $(ANALYZERS): | $(BPF)
 
 # The inside of QEMU: nothing of it may be found by, or collide with, QEMU's own symbols.
-$(SEAMS) $(DETOUR) $(THREAD): ALL_CFLAGS += -fvisibility=hidden
+$(SEAMS) $(DETOUR) $(THREAD) $(TRACE): ALL_CFLAGS += -fvisibility=hidden
+
+# Linux 6.18 turns its probe sites into calls, which push: no red zone for them to push into.
+$(O)/runtime/trace/sites.o: ALL_CFLAGS += -mno-red-zone
 
 $(O)/lib%.a:
 	@rm -f $@
@@ -188,7 +193,7 @@ $(O)/loadvm: $(O)/runtime/loadvm.o $(O)/runtime/thread/policy.o
 
 ifdef SAN
 # A sanitizer wants to be first in its process; inside QEMU these never are. They stay plain.
-$(O)/libloadvm.so $(O)/libloadvm-core.so: FORCE
+$(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so: FORCE
 	@mkdir -p $(@D)
 	+@$(MAKE) --no-print-directory SAN= $(BUILD)/$(@F)
 	@cmp -s $(BUILD)/$(@F) $@ || cp $(BUILD)/$(@F) $@
@@ -198,8 +203,12 @@ else
 $(O)/libloadvm.so: $(O)/runtime/gate.o
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
 
-$(O)/libloadvm-core.so: $(THREAD) $(O)/libdetour.a $(MAP)
+$(O)/libloadvm-core.so: $(THREAD) $(TRACE) $(O)/libdetour.a $(MAP)
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -o $@ $^ $(SEAM_LIBS) -lpthread
+
+# Loaded by the core when asked for, as it needs a library that most machines lack.
+$(O)/libloadvm-lttng.so: $(O)/runtime/trace/lttng/provider.o
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -llttng-ust -ldl
 endif
 
 $(O)/bqlstat: $(O)/analyzers/bqlstat.o $(TRACER) $(MAP)
@@ -233,7 +242,8 @@ $(O)/vm-init: tests/vm/init.c tests/vm/vm.h
 	$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
 
 # The thread's logic without QEMU and detours: the sanitizers see into this one.
-$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o)
+$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o) \
+	$(filter-out %/install.o,$(TRACE))
 
 $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 

@@ -8,6 +8,7 @@
  *	LOADVM_POLICY	what to do (the launcher sets it)
  *	LOADVM_CONTROL	the control file (the launcher makes the path absolute)
  *	LOADVM_DISABLE	set to anything but 0: leave QEMU alone
+ *	LOADVM_TRACE	"usdt" or "lttng": all tracepoints, and LTTng's too
  *	LOADVM_QUIET	set to anything but 0: no line when all went well
  */
 #include <dlfcn.h>
@@ -22,8 +23,8 @@
 
 /*
  * A preloaded library that asks for a version of libc's that is not there stops the program from
- * starting at all. glibc 2.34 gave these new versions when it moved them from libdl; the old ones are
- * in every glibc for x86-64, in libc or in the libdl that a QEMU with modules has loaded.
+ * starting at all. glibc 2.34 gave these new versions when it moved them from libdl; the old ones
+ * are in every glibc for x86-64, in libc or in the libdl that a QEMU with modules has loaded.
  */
 __asm__(".symver dlopen, dlopen@GLIBC_2.2.5\n"
 	".symver dlsym, dlsym@GLIBC_2.2.5\n"
@@ -60,6 +61,7 @@ static void leave_environment(const char *self)
 
 	unsetenv("LOADVM_POLICY");
 	unsetenv("LOADVM_CONTROL");
+	unsetenv("LOADVM_TRACE");
 	unsetenv("LOADVM_QUIET");
 	if (!list || !(kept = malloc(strlen(list) + 1)))
 		return;
@@ -109,7 +111,7 @@ __attribute__((constructor)) static void enter(void)
 {
 	loadvm_core_install_fn *install;
 	bool quiet = is_set("LOADVM_QUIET");
-	char text[512] = "", policy[32], control[PATH_MAX];
+	char text[1024] = "", policy[32], control[PATH_MAX], trace[32];
 	Dl_info self;
 	int r = -1;
 
@@ -125,6 +127,7 @@ __attribute__((constructor)) static void enter(void)
 		 getenv("LOADVM_POLICY") ? getenv("LOADVM_POLICY") : "");
 	snprintf(control, sizeof(control), "%s",
 		 getenv("LOADVM_CONTROL") ? getenv("LOADVM_CONTROL") : "");
+	snprintf(trace, sizeof(trace), "%s", getenv("LOADVM_TRACE") ? getenv("LOADVM_TRACE") : "");
 	leave_environment(self.dli_fname);
 	if (is_set("LOADVM_DISABLE")) {
 		r = 0;
@@ -138,6 +141,7 @@ __attribute__((constructor)) static void enter(void)
 				&(struct loadvm_core_options){
 					.policy = policy,
 					.control = control,
+					.trace = trace,
 					.quiet = quiet,
 				},
 				text, sizeof(text));

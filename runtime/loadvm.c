@@ -23,7 +23,8 @@ enum {
 
 static void usage(FILE *out)
 {
-	fputs("usage: loadvm [--policy P] [--control FILE] [--quiet] -- QEMU [ARGUMENT...]\n"
+	fputs("usage: loadvm [--policy P] [--control FILE] [--usdt|--lttng] [--quiet] -- QEMU "
+	      "[ARGUMENT...]\n"
 	      "       loadvm --check BINARY|PID [--json]\n"
 	      "       loadvm --list | --help | --version\n"
 	      "\n"
@@ -35,6 +36,9 @@ static void usage(FILE *out)
 	      "                   read at the beginning of each load: the name of the policy it\n"
 	      "                   runs under. `echo stock > FILE` switches the thread off for the\n"
 	      "                   loads to come; without a readable FILE, P stands\n"
+	      "  -u, --usdt       every tracepoint, all takers of the lock included, as USDT\n"
+	      "                   probes; without, those that the policy passes anyway\n"
+	      "  -t, --lttng      the same, and for LTTng: `bqlstat lttng capture` records them\n"
 	      "  -q, --quiet      say nothing when all went well\n"
 	      "  -c, --check      would this QEMU get its thread, and if not, why not? Exits 0 if\n"
 	      "                   it would, 3 if not\n"
@@ -45,7 +49,8 @@ static void usage(FILE *out)
 	      "\n"
 	      "LOADVM_DISABLE=1 in the environment leaves QEMU as it is. LOADVM_CONTROL is "
 	      "another\n"
-	      "way to say --control, LOADVM_LIB names the library to preload instead of the one\n"
+	      "way to say --control, LOADVM_TRACE=usdt or lttng to say those, LOADVM_LIB names the "
+	      "library to preload instead of the one\n"
 	      "installed with this program.\n"
 	      "Exits 2 on wrong usage, 3 when QEMU cannot be started; else it becomes QEMU.\n",
 	      out);
@@ -179,6 +184,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"policy", required_argument, NULL, 'p'},
 		{"control", required_argument, NULL, 'C'},
+		{"usdt", no_argument, NULL, 'u'},
+		{"lttng", no_argument, NULL, 't'},
 		{"quiet", no_argument, NULL, 'q'},
 		{"check", required_argument, NULL, 'c'},
 		{"json", no_argument, NULL, 'j'},
@@ -193,7 +200,7 @@ int main(int argc, char **argv)
 	int opt;
 
 	/* "+": what follows the command's name is the command's. */
-	while ((opt = getopt_long(argc, argv, "+p:C:qc:jlhV", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+p:C:utqc:jlhV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'p':
 			policy = optarg;
@@ -206,6 +213,12 @@ int main(int argc, char **argv)
 			break;
 		case 'j':
 			json = true;
+			break;
+		case 'u':
+			setenv("LOADVM_TRACE", "usdt", 1);
+			break;
+		case 't':
+			setenv("LOADVM_TRACE", "lttng", 1);
 			break;
 		case 'q':
 			setenv("LOADVM_QUIET", "1", 1);

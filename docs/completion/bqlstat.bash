@@ -101,7 +101,7 @@ _loadvm()
 		;;
 	esac
 	case $cur in
-	-*) _bqlstat_words '-p --policy -C --control -q --quiet -c --check -j --json -l --list -h --help -V --version --' ;;
+	-*) _bqlstat_words '-p --policy -C --control -u --usdt -t --lttng -q --quiet -c --check -j --json -l --list -h --help -V --version --' ;;
 	*) _bqlstat_files -c ;;
 	esac
 }

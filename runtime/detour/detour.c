@@ -29,7 +29,7 @@ enum {
 	PAGE = 4096,
 	NEAR_ENTRY = 16,			/* jmp *literal; literal */
 	NEAR_PIECE = NEAR_ENTRY + RELOCATE_MAX, /* what one detour needs near its target */
-	NEAR_BYTES = PAGE,			/* one mapping for all targets of a module */
+	NEAR_BYTES = 2 * PAGE,			/* one mapping for all targets of a module */
 };
 
 #define NEAR_REACH ((uint64_t)1 << 31)

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-	DETOUR_SLOTS = 16, /* detours a process can hold */
+	DETOUR_SLOTS = 32, /* detours a process can hold */
 };
 
 struct detour_request {

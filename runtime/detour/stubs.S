@@ -43,7 +43,9 @@
 	.hidden	detour_stubs
 	.type	detour_stubs, @function
 detour_stubs:
-	.irp	index, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15	/* DETOUR_SLOTS */
+	/* DETOUR_SLOTS */
+	.irp	index, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, \
+		16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
 	stub	\index
 	.endr
 	.p2align 6

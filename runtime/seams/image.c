@@ -133,6 +133,20 @@ const struct image_symbol *image_export(const struct image *image, const char *n
 	return NULL;
 }
 
+uint64_t image_variable(const struct image *image, const char *name)
+{
+	Elf64_Sym sym;
+
+	for (size_t at = 0; slice_read(image->dynsym, at, &sym, sizeof(sym)); at += sizeof(sym)) {
+		const char *found = slice_string(image->dynstr, sym.st_name);
+
+		if (ELF64_ST_TYPE(sym.st_info) == STT_OBJECT && sym.st_shndx != SHN_UNDEF &&
+		    image_writable(image, sym.st_value) && found && !strcmp(found, name))
+			return sym.st_value;
+	}
+	return 0;
+}
+
 static int compare_vaddr(const void *a, const void *b)
 {
 	const struct image_symbol *x = a, *y = b;

@@ -70,6 +70,9 @@ const char *image_string(const struct image *image, uint64_t vaddr);
 const struct image_symbol *image_export(const struct image *image, const char *name);
 const struct image_symbol *image_export_at(const struct image *image, uint64_t vaddr);
 
+/* An exported variable's vaddr, or 0. */
+uint64_t image_variable(const struct image *image, const char *name);
+
 /* The unwind table's range that holds `vaddr`: the truth about where a function's bytes end. */
 bool image_function(const struct image *image, uint64_t vaddr, struct image_range *range);
 

@@ -6,6 +6,7 @@
 #include "runtime/seams/map.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct name {
 	const char *id;
@@ -15,11 +16,12 @@ struct name {
 };
 
 static const struct name names[SEAM_FUNCTIONS] = {
-	/* Never detoured: the tracer's points stand on their first bytes. */
+	/* Not detourable: the tracer's points stand on their first bytes. */
 	[SEAM_BQL_LOCK] = {"BQL_LOCK", false, {"qemu_mutex_lock_iothread_impl", "bql_lock_impl"}},
-	[SEAM_BQL_UNLOCK] = {"BQL_UNLOCK", false, {"qemu_mutex_unlock_iothread", "bql_unlock"}},
+	[SEAM_BQL_UNLOCK] = {"BQL_UNLOCK", true, {"qemu_mutex_unlock_iothread", "bql_unlock"}},
 	[SEAM_BQL_LOCKED] = {"BQL_LOCKED", false, {"qemu_mutex_iothread_locked", "bql_locked"}},
 	[SEAM_BQL_UPDATE_STATUS] = {"BQL_UPDATE_STATUS", false, {NULL, NULL, "bql_update_status"}},
+	[SEAM_MUTEX_LOCK] = {"MUTEX_LOCK", false, {"qemu_mutex_lock_impl"}},
 	[SEAM_MUTEX_UNLOCK] = {"MUTEX_UNLOCK", false, {"qemu_mutex_unlock_impl"}},
 	[SEAM_COND_WAIT] = {"COND_WAIT", false, {"qemu_cond_wait_impl"}},
 	[SEAM_COND_TIMEDWAIT] = {"COND_TIMEDWAIT", false, {"qemu_cond_timedwait_impl"}},
@@ -47,6 +49,11 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_FILE_READ_AT] = {"FILE_READ_AT", true, {NULL, "qemu_get_buffer_at"}},
 	[SEAM_MULTIFD_RECV] = {"MULTIFD_RECV", true, {NULL, "multifd_recv"}},
 	[SEAM_FD_READABLE_YIELD] = {"FD_READABLE_YIELD", true, {"yield_until_fd_readable"}},
+	[SEAM_CHANNEL_YIELD] = {"CHANNEL_YIELD", true, {"qio_channel_yield"}},
+	[SEAM_GET_BYTE] = {"GET_BYTE", true, {"qemu_get_byte"}},
+	[SEAM_GET_BE16] = {"GET_BE16", true, {"qemu_get_be16"}},
+	[SEAM_GET_BE32] = {"GET_BE32", true, {"qemu_get_be32"}},
+	[SEAM_GET_COUNTED_STRING] = {"GET_COUNTED_STRING", true, {"qemu_get_counted_string"}},
 
 	[SEAM_IN_COROUTINE] = {"IN_COROUTINE", true, {"qemu_in_coroutine"}},
 	[SEAM_COROUTINE_SELF] = {"COROUTINE_SELF", true, {"qemu_coroutine_self"}},
@@ -60,6 +67,16 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_RCU_UNREGISTER] = {"RCU_UNREGISTER", true, {"rcu_unregister_thread"}},
 	[SEAM_FILE_SHUTDOWN] = {"FILE_SHUTDOWN", true, {"qemu_file_shutdown"}},
 	[SEAM_FILE_GET_ERROR] = {"FILE_GET_ERROR", true, {"qemu_file_get_error"}},
+	[SEAM_PEEK_BUFFER] = {"PEEK_BUFFER", true, {"qemu_peek_buffer"}},
+	[SEAM_OBJECT_TYPE] = {"OBJECT_TYPE", true, {"object_get_typename"}},
+	[SEAM_ENUM_NAME] = {"ENUM_NAME", true, {"qapi_enum_lookup"}},
+};
+
+static const char *const variables[SEAM_VARIABLES][GENERATIONS] = {
+	[SEAM_BQL_LOCK_HOOK] = {"qemu_bql_mutex_lock_func", "bql_mutex_lock_func"},
+	[SEAM_COND_WAIT_HOOK] = {"qemu_cond_wait_func"},
+	[SEAM_COND_TIMEDWAIT_HOOK] = {"qemu_cond_timedwait_func"},
+	[SEAM_MIGRATION_STATUS] = {"MigrationStatus_lookup"},
 };
 
 const char *seam_id_name(enum seam_id id)
@@ -74,6 +91,25 @@ const char *seam_map_wanted(const struct seam_map *map, enum seam_id id)
 			return names[id].names[g];
 	}
 	return NULL;
+}
+
+bool seam_map_vmstate_bool(const struct seam_map *map)
+{
+	const char *name = map->functions[SEAM_VMSTATE_LOAD].name;
+
+	return name && !strcmp(name, names[SEAM_VMSTATE_LOAD].names[GENERATION_STATUS]);
+}
+
+uint64_t seam_map_variable(const struct seam_map *map, enum seam_variable id)
+{
+	for (int g = map->generation; g >= 0; g--) {
+		uint64_t vaddr = variables[id][g] ? image_variable(&map->image, variables[id][g])
+						  : 0;
+
+		if (vaddr)
+			return vaddr;
+	}
+	return 0;
 }
 
 bool names_detourable(enum seam_id id)

@@ -39,6 +39,7 @@ enum seam_id {
 	SEAM_BQL_UNLOCK,	/* (void) */
 	SEAM_BQL_LOCKED,	/* bool (void): does this thread hold it */
 	SEAM_BQL_UPDATE_STATUS, /* (bool locked): 10.1 and later, every transition */
+	SEAM_MUTEX_LOCK,	/* (QemuMutex *, file, line) */
 	SEAM_MUTEX_UNLOCK,	/* (QemuMutex *, file, line) */
 	SEAM_COND_WAIT,		/* (QemuCond *, QemuMutex *, file, line) */
 	SEAM_COND_TIMEDWAIT,	/* (QemuCond *, QemuMutex *, int ms, file, line) */
@@ -63,6 +64,12 @@ enum seam_id {
 			    */
 	SEAM_MULTIFD_RECV, /* bool (void): hands the channels work; 9.0 and later */
 	SEAM_FD_READABLE_YIELD, /* yield_until_fd_readable(int fd): RDMA's wait */
+	SEAM_CHANNEL_YIELD,	/* (QIOChannel *, GIOCondition): the coroutine's CHANNEL_WAIT */
+	/* Reading the stream, as far as its sections' headers are read with them. */
+	SEAM_GET_BYTE,		 /* int (QEMUFile *) */
+	SEAM_GET_BE16,		 /* unsigned int (QEMUFile *) */
+	SEAM_GET_BE32,		 /* unsigned int (QEMUFile *) */
+	SEAM_GET_COUNTED_STRING, /* size_t (QEMUFile *, char[256]) */
 
 	/* What the runtime calls. */
 	SEAM_IN_COROUTINE,
@@ -77,6 +84,9 @@ enum seam_id {
 	SEAM_RCU_UNREGISTER,
 	SEAM_FILE_SHUTDOWN,  /* int (QEMUFile *) */
 	SEAM_FILE_GET_ERROR, /* int (QEMUFile *) */
+	SEAM_PEEK_BUFFER,    /* size_t (QEMUFile *, uint8_t **, size_t size, size_t offset) */
+	SEAM_OBJECT_TYPE,    /* const char * (Object *): its type's name */
+	SEAM_ENUM_NAME,	     /* const char * (const QEnumLookup *, int) */
 
 	SEAM_FUNCTIONS
 };
@@ -173,6 +183,25 @@ const char *seam_map_version(const struct seam_map *map);  /* "7.2.22 (Debian ..
 const char *seam_map_build_id(const struct seam_map *map); /* hex, "" when absent */
 const char *
 seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1-11.x" */
+
+/*
+ * Exported variables. The hooks are pointers to functions, through which QEMU itself lets its lock
+ * profiler (sync-profile) see the calls: (QemuMutex *, file, line) and so on.
+ */
+enum seam_variable {
+	SEAM_BQL_LOCK_HOOK,	  /* holds MUTEX_LOCK's address, and takes the BQL only */
+	SEAM_COND_WAIT_HOOK,	  /* COND_WAIT's */
+	SEAM_COND_TIMEDWAIT_HOOK, /* COND_TIMEDWAIT's; bool */
+	SEAM_MIGRATION_STATUS,	  /* QEnumLookup: the migration states' names, for ENUM_NAME */
+
+	SEAM_VARIABLES
+};
+
+/* Its vaddr; 0: this build exports no such variable. */
+uint64_t seam_map_variable(const struct seam_map *map, enum seam_variable id);
+
+/* From 11.0 on VMSTATE_LOAD returns a bool, true for success; before, 0 or a negative errno. */
+bool seam_map_vmstate_bool(const struct seam_map *map);
 
 /* Never NULL; check ->name. */
 const struct seam_function *seam_map_function(const struct seam_map *map, enum seam_id id);

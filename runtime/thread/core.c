@@ -3,6 +3,7 @@
  * Going in: check this very binary against the table of needs, then patch; or say what is missing
  * and leave QEMU as it is.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include "runtime/thread/load.h"
 #include "runtime/thread/needs.h"
 #include "runtime/thread/policy.h"
+#include "runtime/trace/hooks.h"
+#include "runtime/trace/trace.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -72,39 +75,11 @@ static void set_note(const struct seam_map *map, const struct detour_request *re
 	}
 }
 
-EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char *text, size_t size)
+static size_t make_requests(const struct seam_map *map, uint64_t bias,
+			    struct detour_request requests[LOADVM_STATUS_DETOURS])
 {
-	const struct policy *policy = policy_find(options->policy);
-	struct need_finding wrong = {.ok = true};
-	struct detour_request requests[LOADVM_STATUS_DETOURS];
-	struct detour_error detour_err;
-	struct seam_error seam_err;
-	struct seam_map *map = NULL;
 	size_t count = 0;
-	uint64_t bias;
-	int r;
 
-	if (!policy)
-		return say(text, size, -EINVAL, "there is no policy '%s'; QEMU runs stock",
-			   options->policy);
-	if (!policy->drops)
-		return say(text, size, 0, "%s: nothing is changed", policy->name);
-
-	r = seam_map_open_pid(getpid(), &map, &bias, &seam_err);
-	if (r)
-		return say(text, size, r, "%s; QEMU runs stock", seam_err.text);
-	if (!needs_check(map, keep_first_failure, &wrong)) {
-		r = say(text, size, -ENOTSUP, "QEMU %s: %s: %s; it runs stock",
-			seam_map_version(map), wrong.name, wrong.detail);
-		goto cleanup;
-	}
-
-	for (size_t i = 0; i < needs_n_calls; i++) {
-		void *address = (void *)(bias + seam_map_function(map, needs_calls[i].id)->vaddr);
-
-		memcpy(needs_calls[i].where, &address, sizeof(address));
-	}
-	qemu.bql_word = (const int *)(bias + seam_map_bql(map));
 	for (size_t i = 0; i < needs_n_detours; i++) {
 		const struct need_detour *need = &needs_detours[i];
 		const struct seam_function *f = seam_map_function(map, need->id);
@@ -122,7 +97,70 @@ EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char
 			.bypass = need->bypass,
 		};
 	}
+	return count;
+}
 
+static void fill_qemu(const struct seam_map *map, uint64_t bias)
+{
+	for (size_t i = 0; i < needs_n_calls; i++) {
+		void *address = (void *)(bias + seam_map_function(map, needs_calls[i].id)->vaddr);
+
+		memcpy(needs_calls[i].where, &address, sizeof(address));
+	}
+	qemu.bql_word = (const int *)(bias + seam_map_bql(map));
+	qemu.vmstate_bool = seam_map_vmstate_bool(map);
+}
+
+/* Tracing that was asked for and is not to be had costs nothing but a word about it. */
+static void begin_trace(const struct loadvm_core_options *options, const char **kind, char *text,
+			size_t size)
+{
+	char why[400];
+	Dl_info self;
+
+	*kind = options->trace ? options->trace : "";
+	if (!strcmp(*kind, "lttng") &&
+	    (!dladdr(&loadvm_status, &self) || trace_load_lttng(self.dli_fname, why, sizeof(why))))
+		say(text, size, 0, "no LTTng: %s", why);
+	else if (**kind && strcmp(*kind, "usdt") && strcmp(*kind, "lttng"))
+		say(text, size, 0, "there is no way to trace named '%.16s'", *kind);
+}
+
+EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char *text, size_t size)
+{
+	const struct policy *policy = policy_find(options->policy);
+	struct need_finding wrong = {.ok = true};
+	struct detour_request requests[LOADVM_STATUS_DETOURS];
+	struct detour_error detour_err;
+	struct seam_error seam_err;
+	struct seam_map *map = NULL;
+	char trace_text[512] = "";
+	const char *trace;
+	uint64_t bias;
+	unsigned int traced = 0;
+	size_t count;
+	int r;
+
+	if (!policy)
+		return say(text, size, -EINVAL, "there is no policy '%s'; QEMU runs stock",
+			   options->policy);
+	begin_trace(options, &trace, trace_text, sizeof(trace_text));
+	if (!policy->drops && !*trace)
+		return say(text, size, 0, "%s: nothing is changed", policy->name);
+
+	r = seam_map_open_pid(getpid(), &map, &bias, &seam_err);
+	if (r) {
+		say(text, size, r, "%s; QEMU runs stock", seam_err.text);
+		goto cleanup;
+	}
+	if (!needs_check(map, keep_first_failure, &wrong)) {
+		r = say(text, size, -ENOTSUP, "QEMU %s: %s: %s; it runs stock",
+			seam_map_version(map), wrong.name, wrong.detail);
+		goto cleanup;
+	}
+
+	fill_qemu(map, bias);
+	count = make_requests(map, bias, requests);
 	control_prepare(options->control, options->quiet);
 	r = load_prepare(policy);
 	if (r) {
@@ -137,10 +175,20 @@ EXPORTED int loadvm_core_install(const struct loadvm_core_options *options, char
 	snprintf(loadvm_status.policy, sizeof(loadvm_status.policy), "%s", policy->name);
 	set_note(map, requests, count);
 	__atomic_store_n(&loadvm_status.detours, (uint32_t)count, __ATOMIC_RELEASE);
+	if (*trace && !*trace_text)
+		traced = trace_install(map, bias, trace_text, sizeof(trace_text));
+	TRACE(runtime, BQLSTAT_VERSION, seam_map_version(map), seam_map_build_id(map), policy->name,
+	      (uint32_t)count + traced);
 	say(text, size, 0, "%s on QEMU %s: %zu detours", policy->name, seam_map_version(map),
 	    count);
+	if (traced)
+		say(text + strlen(text), size - strlen(text), 0, ", %u more to trace", traced);
+	if (*trace_text)
+		r = say(text + strlen(text), size - strlen(text), 1, "; %s", trace_text);
 
 cleanup:
+	if (r < 0)
+		TRACE(fallback, text);
 	seam_map_free(map);
 	return r;
 }

@@ -57,12 +57,13 @@ void core_load_begins(const struct policy *policy);
 struct loadvm_core_options {
 	const char *policy;  /* name */
 	const char *control; /* path of the control file, or NULL */
+	const char *trace;   /* "": nothing more than the policy needs, "usdt", "lttng" */
 	bool quiet;
 };
 
 /*
- * Change this process as the options say, or not at all. 0, or a negative errno; either way `text`
- * (size bytes) is the sentence to tell the user. Before main(), from a constructor.
+ * Change this process as the options say, or not at all. 0, or a negative errno, or 1: but something
+ * of tracing is missing. In any case `text` (size bytes) is the sentence to tell the user. Before main(), from a constructor.
  */
 int loadvm_core_install(const struct loadvm_core_options *options, char *text, size_t size);
 typedef int loadvm_core_install_fn(const struct loadvm_core_options *options, char *text,

@@ -23,6 +23,8 @@
 #include "runtime/thread/load.h"
 #include "runtime/thread/policy.h"
 #include "runtime/thread/scope.h"
+#include "runtime/trace/hooks.h"
+#include "runtime/trace/trace.h"
 
 /* How long `quit` waits for the thread to come to rest. Nothing is known to take 1/10 of it. */
 #define STOP_LIMIT_NS 1000000000u
@@ -70,6 +72,17 @@ static bool lets_go(unsigned int drop)
 	return in_load_thread && (load.drops & drop) && (!inside || (load.drops & POLICY_INSIDE));
 }
 
+/* What a wait has to do with the lock, for who traces it. */
+static const char *held_or_free(void)
+{
+	return qemu.bql_locked() ? "held" : "free";
+}
+
+static const char *dropped_or_free(const struct scope *scope)
+{
+	return scope->held ? "dropped" : "free";
+}
+
 /* In the main loop. */
 static void wake_coroutine(void *unused)
 {
@@ -94,6 +107,7 @@ static void *load_thread(void *unused)
 	pthread_setname_np(pthread_self(), "mig/dst/main");
 	in_load_thread = true;
 	qemu.rcu_register();
+	trace_reads(load.file);
 	scope_begin_thread(__FILE__, __LINE__);
 	load_no_device = 0;
 	load.result = original.loadvm_state(load.file, load.errp);
@@ -103,18 +117,20 @@ static void *load_thread(void *unused)
 	return NULL;
 }
 
-int load_loadvm_state(QEMUFile *f, void *errp)
+/* QEMU's own way, which only tracing has an interest in. */
+static int load_in_coroutine(QEMUFile *f, void *errp)
 {
-	const struct policy *policy;
+	int r;
+
+	load_no_device = !trace_installed();
+	r = original.loadvm_state(f, errp);
+	load_no_device = 1;
+	return r;
+}
+
+static int load_in_thread(QEMUFile *f, void *errp, const struct policy *policy)
+{
 	uint64_t drained;
-
-	if (load.active || !qemu.in_coroutine() || !qemu.bql_locked())
-		return original.loadvm_state(f, errp);
-
-	policy = control_policy(start_policy);
-	core_load_begins(policy);
-	if (!(policy->drops & POLICY_THREAD))
-		return original.loadvm_state(f, errp);
 
 	load.active = true;
 	load.drops = policy->drops;
@@ -143,6 +159,41 @@ int load_loadvm_state(QEMUFile *f, void *errp)
 	return load.result;
 }
 
+int load_loadvm_state(QEMUFile *f, void *errp)
+{
+	const struct policy *policy;
+	bool thread;
+	int r;
+
+	if (load.active || !qemu.in_coroutine() || !qemu.bql_locked())
+		return original.loadvm_state(f, errp);
+
+	policy = control_policy(start_policy);
+	core_load_begins(policy);
+	TRACE(policy, policy->name, policy == start_policy ? "start" : "control");
+	thread = policy->drops & POLICY_THREAD;
+	trace_incoming_begin(f, policy->name, thread ? NULL : qemu.coroutine_self());
+	r = thread ? load_in_thread(f, errp, policy) : load_in_coroutine(f, errp);
+	trace_incoming_end(f, policy->name, r);
+	return r;
+}
+
+/* The structs within a device come to us only if somebody wants to see them. */
+static long load_vmsd(QEMUFile *f, const void *vmsd, void *opaque, long version, void *errp)
+{
+	uint32_t bypass = load_no_device;
+	long r;
+
+	if (!in_load_thread && !trace_follows(f))
+		return original.vmstate_load(f, vmsd, opaque, version, errp);
+	load_no_device = !TRACE_ON(nested_begin);
+	trace_vmsd_begin(f, vmsd, (int)version);
+	r = original.vmstate_load(f, vmsd, opaque, version, errp);
+	trace_vmsd_end(f, vmsd, qemu.vmstate_bool ? (bool)r - 1 : (int)r);
+	load_no_device = bypass;
+	return r;
+}
+
 /*
  * One device. Between two of them the lock is dropped: the state of many fits into one read of the
  * stream, which is where it is offered otherwise. Not before a device, whose handler has just been
@@ -153,17 +204,25 @@ long load_vmstate_load(QEMUFile *f, const void *vmsd, void *opaque, long version
 	struct scope scope;
 	long r;
 
-	if (!in_load_thread)
-		return original.vmstate_load(f, vmsd, opaque, version, errp);
+	if (!in_load_thread || inside)
+		return load_vmsd(f, vmsd, opaque, version, errp);
 	inside = true;
-	load_no_device = 1;
-	r = original.vmstate_load(f, vmsd, opaque, version, errp);
-	load_no_device = 0;
+	r = load_vmsd(f, vmsd, opaque, version, errp);
 	inside = false;
 	if (lets_go(POLICY_BREATHE)) {
 		scope_drop(&scope, SCOPE_WORK);
 		scope_retake(&scope, __FILE__, __LINE__);
 	}
+	return r;
+}
+
+static int load_ram(QEMUFile *f, void *opaque, int version)
+{
+	int r;
+
+	trace_ram_begin(f);
+	r = original.ram_load(f, opaque, version);
+	trace_ram_end(f, r);
 	return r;
 }
 
@@ -173,7 +232,7 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 	int r;
 
 	if (!in_load_thread)
-		return original.ram_load(f, opaque, version);
+		return load_ram(f, opaque, version);
 	/*
 	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
 	 * carries no pages, but for mapped-ram's.
@@ -181,15 +240,15 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 	if (!load.ram_begun) {
 		load.ram_begun = true;
 		inside = true;
-		r = original.ram_load(f, opaque, version);
+		r = load_ram(f, opaque, version);
 		inside = false;
 		return r;
 	}
 	if (!lets_go(POLICY_DROP_RAM))
-		return original.ram_load(f, opaque, version);
+		return load_ram(f, opaque, version);
 
 	scope_drop(&scope, SCOPE_WORK);
-	r = original.ram_load(f, opaque, version);
+	r = load_ram(f, opaque, version);
 	scope_retake(&scope, __FILE__, __LINE__);
 	return r;
 }
@@ -201,16 +260,23 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
  */
 void load_channel_wait(QIOChannel *ioc, int condition)
 {
+	const char *what = condition & POLLIN ? "read" : "write";
 	struct scope scope;
 
 	if (in_load_thread && (condition & POLLIN))
 		condition |= POLLHUP;
 	if (!lets_go(POLICY_DROP_WAIT)) {
+		if (trace_reading())
+			TRACE(io_wait_begin, trace_channel_type(ioc), what, held_or_free());
 		original.channel_wait(ioc, condition);
+		if (trace_reading())
+			TRACE(io_wait_end, trace_channel_type(ioc), what, held_or_free());
 		return;
 	}
 	scope_drop(&scope, SCOPE_WAIT);
+	TRACE(io_wait_begin, trace_channel_type(ioc), what, dropped_or_free(&scope));
 	original.channel_wait(ioc, condition);
+	TRACE(io_wait_end, trace_channel_type(ioc), what, dropped_or_free(&scope));
 	scope_retake(&scope, __FILE__, __LINE__);
 }
 
@@ -221,22 +287,39 @@ void load_channel_wait(QIOChannel *ioc, int condition)
  */
 long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f)
 {
+	long r;
+
 	if (lets_go(POLICY_BREATHE))
 		scope_breathe(__FILE__, __LINE__);
-	return original.channel_read(ioc, a, b, c, d, e, f);
+	trace_channel_read_begin();
+	r = original.channel_read(ioc, a, b, c, d, e, f);
+	trace_channel_read_end((const void *)a, r);
+	return r;
+}
+
+/* Waiting for the multifd channels, in one of two ways. */
+static long wait_for_multifd(long (*wait)(void), const char *what)
+{
+	const char *lock = held_or_free();
+	bool drop = lets_go(POLICY_DROP_WAIT);
+	struct scope scope;
+	long r;
+
+	if (drop) {
+		scope_drop(&scope, SCOPE_WAIT);
+		lock = dropped_or_free(&scope);
+	}
+	TRACE(io_wait_begin, "multifd", what, lock);
+	r = wait();
+	TRACE(io_wait_end, "multifd", what, lock);
+	if (drop)
+		scope_retake(&scope, __FILE__, __LINE__);
+	return r;
 }
 
 long load_multifd_recv_sync(void)
 {
-	struct scope scope;
-	long r;
-
-	if (!lets_go(POLICY_DROP_WAIT))
-		return original.multifd_recv_sync();
-	scope_drop(&scope, SCOPE_WAIT);
-	r = original.multifd_recv_sync();
-	scope_retake(&scope, __FILE__, __LINE__);
-	return r;
+	return wait_for_multifd(original.multifd_recv_sync, "sync");
 }
 
 /*
@@ -259,18 +342,10 @@ long load_file_read_at(QEMUFile *f, void *buffer, long size, long offset)
 /* With multifd the channels read them: this waits for one that is free. */
 long load_multifd_recv(void)
 {
-	struct scope scope;
-	long r;
-
-	if (!lets_go(POLICY_DROP_WAIT))
-		return original.multifd_recv();
-	scope_drop(&scope, SCOPE_WAIT);
-	r = original.multifd_recv();
-	scope_retake(&scope, __FILE__, __LINE__);
-	return r;
+	return wait_for_multifd(original.multifd_recv, "free");
 }
 
-static void poll_fd(int fd)
+static void poll_fd(int fd, const char *lock)
 {
 	struct pollfd fds[] = {
 		{.fd = fd, .events = POLLIN},
@@ -278,8 +353,10 @@ static void poll_fd(int fd)
 	};
 	eventfd_t kicks;
 
+	TRACE(io_wait_begin, "rdma", "read", lock);
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
 		;
+	TRACE(io_wait_end, "rdma", "read", lock);
 	if (fds[1].revents & POLLIN)
 		eventfd_read(load.kick_fd, &kicks);
 }
@@ -292,10 +369,10 @@ void load_fd_readable_yield(int fd)
 	if (!in_load_thread) {
 		original.fd_readable_yield(fd);
 	} else if (!lets_go(POLICY_DROP_WAIT)) {
-		poll_fd(fd);
+		poll_fd(fd, held_or_free());
 	} else {
 		scope_drop(&scope, SCOPE_WAIT);
-		poll_fd(fd);
+		poll_fd(fd, dropped_or_free(&scope));
 		scope_retake(&scope, __FILE__, __LINE__);
 	}
 }

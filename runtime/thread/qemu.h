@@ -42,6 +42,7 @@ struct qemu {
 	void (*thread_create)(QemuThread *thread, const char *name, void *(*fn)(void *), void *arg,
 			      int mode);
 	void *(*thread_join)(QemuThread *thread);
+	bool vmstate_bool; /* vmstate_load returns true for success; else 0 */
 	void (*rcu_register)(void);
 	void (*rcu_unregister)(void);
 };

@@ -13,6 +13,7 @@
 #include "runtime/thread/core.h"
 #include "runtime/thread/qemu.h"
 #include "runtime/thread/scope.h"
+#include "runtime/trace/trace.h"
 
 /*
  * A pthread mutex is not fair: who drops and retakes it at once wins against the waiter that is
@@ -125,6 +126,7 @@ static void stand_back(const struct scope *scope)
 		syscall(SYS_futex, qemu.bql_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 
 	stood = now_ns() - begin;
+	TRACE(lock_handoff, taken, stood);
 	loadvm_status.handoff_taken += taken;
 	loadvm_status.handoff_missed += !taken;
 	loadvm_status.handoff_ns += stood;
