@@ -13,6 +13,7 @@ libdir     ?= $(prefix)/lib/bqlstat
 mandir     ?= $(prefix)/share/man
 compdir    ?= $(prefix)/share/bash-completion/completions
 zcompdir   ?= $(prefix)/share/zsh/site-functions
+sharedir   ?= $(prefix)/share/bqlstat
 
 BUILD      := build
 O          := $(BUILD)$(if $(SAN),/$(SAN))
@@ -56,7 +57,8 @@ THREAD     := $(call objects,$(wildcard runtime/thread/*.c))
 BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
-	      analyzers/stats/*.c analyzers/render/*.c))
+	      analyzers/stats/*.c analyzers/render/*.c \
+	      analyzers/compare/*.c))
 LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))
@@ -129,12 +131,13 @@ man: $(MAN)
 
 install: all man
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir) $(DESTDIR)$(mandir)/man1 \
-		$(DESTDIR)$(compdir) $(DESTDIR)$(zcompdir)
+		$(DESTDIR)$(compdir) $(DESTDIR)$(zcompdir) $(DESTDIR)$(sharedir)/scenarios
 	install -m 755 $(O)/bqlstat $(O)/loadvm docs/examples/qemu-system-x86_64-loadvm \
 		$(DESTDIR)$(bindir)
 	install -m 755 $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so \
 		$(DESTDIR)$(libdir)
 	install -m 644 $(MAN) $(DESTDIR)$(mandir)/man1
+	install -m 644 analyzers/lab/scenarios/*.ini $(DESTDIR)$(sharedir)/scenarios
 	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
 	ln -sf bqlstat $(DESTDIR)$(compdir)/loadvm
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
@@ -211,7 +214,7 @@ $(O)/libloadvm-lttng.so: $(O)/runtime/trace/lttng/provider.o
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -llttng-ust -ldl
 endif
 
-$(O)/bqlstat: $(O)/analyzers/bqlstat.o $(TRACER) $(MAP)
+$(O)/bqlstat: $(O)/analyzers/bqlstat.o $(O)/libbqlstat.a $(O)/liblab.a $(O)/libprobes.a $(MAP)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
 # The same dance with the lock functions of each generation (10.0's has the plain name).

@@ -16,9 +16,9 @@ static const struct command command_help = {
 	.run = help,
 };
 
-static const struct command *const commands[] = {&command_record,   &command_report,
-						 &command_timeline, &command_doctor,
-						 &command_probes,   &command_help};
+static const struct command *const commands[] = {
+	&command_record, &command_report, &command_timeline, &command_doctor,
+	&command_probes, &command_bench,  &command_diff,     &command_help};
 
 static void teach(FILE *out)
 {
@@ -37,6 +37,8 @@ static void teach(FILE *out)
 	      "                                          start one and watch it from the first "
 	      "moment\n"
 	      "  bqlstat report FILE                     show what was seen\n"
+	      "  bqlstat diff OLD NEW                    are these runs worse than those, and "
+	      "where?\n"
 	      "  bqlstat doctor                          will it work here? what is missing?\n"
 	      "\n"
 	      "commands:\n",

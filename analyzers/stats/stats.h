@@ -32,14 +32,32 @@ struct stats_interval stats_paired_ratio(const double *a, const double *b, size_
 struct stats_interval stats_ratio(const double *a, size_t n_a, const double *b, size_t n_b,
 				  double level, uint32_t seed);
 
+/* median(a) - median(b), both resampled. */
+struct stats_interval stats_difference(const double *a, size_t n_a, const double *b, size_t n_b,
+				       double level, uint32_t seed);
+
 struct stats_ranks {
 	double u;     /* pairs of one of each in which a's is greater; equal ones count half */
 	double p;     /* two-sided: as far from even as this by chance alone, both being alike */
 	double delta; /* Cliff's: 1 every a is greater than every b, 0 even, -1 every a is less */
-	bool exact;   /* false: p is the normal approximation (ties, or large samples) */
+	bool exact;   /* false: p is the normal approximation (large samples) */
 };
 
 /* The Mann-Whitney U test, and the size of the effect that goes with it. */
 struct stats_ranks stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b);
+/* The least p that samples of these sizes can give: 2 / (n_a + n_b over n_a). */
+double stats_rank_test_least_p(size_t n_a, size_t n_b);
+/*
+ * How many of each it takes until the rank test finds an effect of this size (Cliff's delta) at
+ * `level` with `power` (Noether 1987). SIZE_MAX when there is no effect to find.
+ */
+size_t stats_rank_test_size(double delta, double level, double power);
+
+/*
+ * Many tests at once: p[i] becomes the level at which test i would still be rejected. Holm (1979)
+ * bounds the chance of any false one, Benjamini and Hochberg (1995) the share of false ones.
+ */
+void stats_holm(double *p, size_t n);
+void stats_benjamini_hochberg(double *p, size_t n);
 
 #endif

@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report timeline doctor probes help --help --version'
+		_bqlstat_words 'record report timeline doctor probes bench diff help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -57,9 +57,11 @@ _bqlstat()
 	report) options='-j --json -l --list -r --run -t --top -v --vcpus -h --help' ;;
 	timeline) options='-o --output -f --force -r --run -s --shortest -h --help' ;;
 	doctor) options='-j --json -m --measure -h --help' ;;
+	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
+	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
 	help)
-		_bqlstat_words 'record report timeline doctor probes help'
+		_bqlstat_words 'record report timeline doctor probes bench diff help'
 		return
 		;;
 	*) return ;;
@@ -70,12 +72,15 @@ _bqlstat()
 	record:-[dlt] | record:--duration | record:--label | record:--threshold) return ;;
 	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
 	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
+	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html) _bqlstat_files -f; return ;;
+	bench:-[abnwt] | bench:--[ab] | bench:--runs | bench:--warm-ups | bench:--threshold) return ;;
+	diff:-[abfMPS] | diff:--[ab] | diff:--fail-on | diff:--margin | diff:--alpha | diff:--seed) return ;;
 	report:-[rt] | report:--run | report:--top) return ;;
 	esac
 	case ${COMP_WORDS[1]}:$cur in
 	*:-*) _bqlstat_words "$options" ;;
 	doctor:[0-9]*) _bqlstat_pids ;;
-	report:* | timeline:* | doctor:* | probes:*) _bqlstat_files -f ;;
+	report:* | diff:* | timeline:* | doctor:* | probes:*) _bqlstat_files -f ;;
 	*) _bqlstat_words "$options" ;;
 	esac
 }

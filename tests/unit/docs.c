@@ -165,7 +165,7 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "timeline", "doctor", "probes"};
+static const char *const commands[] = {"record", "report", "timeline", "doctor", "probes", "bench", "diff"};
 
 static void test_commands(void)
 {
@@ -276,7 +276,7 @@ static void test_pages(void)
 {
 	static const char *const names[] = {
 		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
-		"bqlstat-probes", "bqlstat-timeline", "loadvm",
+		"bqlstat-probes", "bqlstat-timeline", "bqlstat-bench",	"bqlstat-diff",	  "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -422,6 +422,9 @@ static void test_install(void)
 		"usr/share/man/man1/bqlstat-record.1",
 		"usr/share/man/man1/bqlstat-report.1",
 		"usr/share/man/man1/bqlstat-timeline.1",
+		"usr/share/man/man1/bqlstat-bench.1",
+		"usr/share/man/man1/bqlstat-diff.1",
+		"usr/share/bqlstat/scenarios/precopy.ini",
 		"usr/share/man/man1/bqlstat-doctor.1",
 		"usr/share/man/man1/bqlstat-probes.1",
 		"usr/share/man/man1/loadvm.1",

@@ -4,6 +4,7 @@
  * and against what they promise: an interval covers the truth as often as it says.
  */
 #include <math.h>
+#include <string.h>
 
 #include <glib.h>
 
@@ -78,18 +79,37 @@ static void published_ranks(void)
 	g_assert_cmpfloat(with_u(5, 5, 0).delta, ==, -1);
 }
 
+/* Against counting, one by one, all ways in which the ranks could have fallen. */
 static void tied_ranks(void)
 {
-	static const double a[] = {0, 0, 0, 1, 1, 2}, b[] = {0, 1, 1, 2, 2, 2, 3};
+	static const struct {
+		unsigned m, n;
+		double a[10], b[10];
+		unsigned as_far, ways;
+		double u;
+	} table[] = {
+		{6, 7, {0, 0, 0, 1, 1, 2}, {0, 1, 1, 2, 2, 2, 3}, 276, 1716, 10},
+		{8, 8, {1, 2, 2, 3, 3, 3, 4, 8}, {3, 4, 5, 5, 6, 7, 7, 9}, 220, 12870, 10},
+		{5, 4, {6, 6, 6, 7, 7}, {7, 8, 8, 8}, 6, 126, 1},
+		{10,
+		 10,
+		 {10, 12, 12, 15, 19, 20, 20, 21, 22, 30},
+		 {12, 14, 15, 18, 21, 25, 26, 27, 31, 40},
+		 38664,
+		 184756,
+		 33},
+	};
 	static const double same[] = {4, 4, 4};
-	struct stats_ranks r = stats_rank_test(a, 6, b, 7);
+	struct stats_ranks r;
 
-	/* Of 13 values 4, 4 and 4 are alike: variance 44.96. U is 11 below its mean, 10.5 count. */
-	g_assert_false(r.exact);
-	g_assert_cmpfloat(r.u, ==, 10);
-	g_assert_cmpfloat_with_epsilon(r.delta, 20 / 42.0 - 1, 1e-12);
-	g_assert_cmpfloat_with_epsilon(r.p, 0.117368, 1e-6);
-
+	for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+		r = stats_rank_test(table[i].a, table[i].m, table[i].b, table[i].n);
+		g_assert_true(r.exact);
+		g_assert_cmpfloat(r.u, ==, table[i].u);
+		g_assert_cmpfloat_with_epsilon(r.p, table[i].as_far / (double)table[i].ways, 1e-9);
+		g_assert_cmpfloat_with_epsilon(r.delta, 2 * r.u / (table[i].m * table[i].n) - 1,
+					       1e-12);
+	}
 	r = stats_rank_test(same, 3, same, 3);
 	g_assert_cmpfloat(r.p, ==, 1);
 	g_assert_cmpfloat(r.delta, ==, 0);
@@ -178,6 +198,66 @@ static void repeatable(void)
 	g_assert_cmpfloat(r.high, >, r.estimate);
 }
 
+static void difference(void)
+{
+	static const double a[] = {5, 5, 5}, b[] = {3, 3, 3}, none[] = {0, 0, 0};
+	struct stats_interval r = stats_difference(a, 3, b, 3, 0.95, SEED);
+
+	g_assert_cmpfloat(r.estimate, ==, 2);
+	g_assert_cmpfloat(r.low, ==, 2);
+	g_assert_cmpfloat(r.high, ==, 2);
+	/* Of nothing: nothing is as much, something is beyond any ratio. */
+	r = stats_ratio(none, 3, none, 3, 0.95, SEED);
+	g_assert_cmpfloat(r.estimate, ==, 1);
+	g_assert_cmpfloat(r.high, ==, 1);
+	r = stats_ratio(a, 3, none, 3, 0.95, SEED);
+	g_assert_true(isinf(r.estimate) && isinf(r.low));
+}
+
+/* The fifteen tests of Benjamini and Hochberg (1995, p. 295); their four are rejected at 5%. */
+static void many_tests(void)
+{
+	static const double p[] = {0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344,
+				   0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000};
+	enum { N = G_N_ELEMENTS(p) };
+	double holm[N], bh[N], mixed[3] = {0.04, 0.01, 0.03};
+
+	memcpy(holm, p, sizeof(p));
+	memcpy(bh, p, sizeof(p));
+	stats_holm(holm, N);
+	stats_benjamini_hochberg(bh, N);
+	/* By hand: p times what is left, p times 15 over the rank; never below the one before. */
+	g_assert_cmpfloat_with_epsilon(holm[0], 0.0015, 1e-12);
+	g_assert_cmpfloat_with_epsilon(holm[1], 0.0056, 1e-12);
+	g_assert_cmpfloat_with_epsilon(holm[2], 0.0247, 1e-12);
+	g_assert_cmpfloat_with_epsilon(holm[3], 0.1140, 1e-12);
+	g_assert_cmpfloat_with_epsilon(holm[8], 0.3213, 1e-12);
+	g_assert_cmpfloat(holm[14], ==, 1);
+	g_assert_cmpfloat_with_epsilon(bh[2], 0.0095, 1e-12);
+	g_assert_cmpfloat_with_epsilon(bh[3], 0.035625, 1e-12);
+	g_assert_cmpfloat_with_epsilon(bh[4], 0.0603, 1e-12);
+	g_assert_cmpfloat_with_epsilon(bh[5], 0.063857, 1e-6);
+	g_assert_cmpfloat_with_epsilon(bh[7], 0.0645, 1e-12);
+	g_assert_cmpfloat_with_epsilon(bh[8], 0.0765, 1e-12);
+	/* In whatever order they come. */
+	stats_holm(mixed, 3);
+	g_assert_cmpfloat_with_epsilon(mixed[1], 0.03, 1e-12);
+	g_assert_cmpfloat_with_epsilon(mixed[2], 0.06, 1e-12);
+	g_assert_cmpfloat_with_epsilon(mixed[0], 0.06, 1e-12);
+}
+
+/* (z(0.975) + z(0.8))^2 = 7.848880; z(0.995) + z(0.9): 14.879290 (any table of z). */
+static void sizes(void)
+{
+	g_assert_cmpuint(stats_rank_test_size(1, 0.05, 0.8), ==, 6);
+	g_assert_cmpuint(stats_rank_test_size(-0.5, 0.05, 0.8), ==, 21);
+	g_assert_cmpuint(stats_rank_test_size(0.2, 0.01, 0.9), ==, 248);
+	g_assert_cmpuint(stats_rank_test_size(0, 0.05, 0.8), ==, SIZE_MAX);
+	g_assert_cmpfloat_with_epsilon(stats_rank_test_least_p(5, 5), 2 / 252.0, 1e-9);
+	g_assert_cmpfloat_with_epsilon(stats_rank_test_least_p(10, 10), 2 / 184756.0, 1e-12);
+	g_assert_cmpfloat_with_epsilon(stats_rank_test_least_p(1, 1), 1, 1e-9);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -189,5 +269,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/stats/interval/by-hand", interval_by_hand);
 	g_test_add_func("/stats/interval/coverage", coverage);
 	g_test_add_func("/stats/interval/repeatable", repeatable);
+	g_test_add_func("/stats/interval/difference", difference);
+	g_test_add_func("/stats/many", many_tests);
+	g_test_add_func("/stats/size", sizes);
 	return g_test_run();
 }

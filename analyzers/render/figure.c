@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Figures, intervals and verdicts as text: what every format of a comparison shares.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "analyzers/render/figure.h"
+#include "analyzers/render/render.h"
+
+char *render_figure(enum figure_unit unit, double value)
+{
+	char text[RENDER_DURATION];
+	g_autofree char *size = NULL;
+
+	if (!isfinite(value))
+		return g_strdup("-");
+	switch (unit) {
+	case FIGURE_NS:
+		return g_strdup_printf("%s%s", value < 0 ? "-" : "",
+				       render_duration(text, (uint64_t)fabs(value)));
+	case FIGURE_SHARE:
+		return g_strdup_printf("%.1f%%", value * 100);
+	case FIGURE_BYTES:
+		return g_format_size_full((guint64)fmax(0, value), G_FORMAT_SIZE_IEC_UNITS);
+	case FIGURE_COUNT:
+		break;
+	}
+	return g_strdup_printf("%.4g", value);
+}
+
+/* A ratio to three digits, and none that need more room than that. */
+static char *ratio_text(double ratio)
+{
+	if (!isfinite(ratio))
+		return g_strdup("-");
+	if (ratio >= 1000)
+		return g_strdup_printf("%.0f", ratio);
+	return g_strdup_printf("%.*f",
+			       ratio >= 99.5   ? 0
+			       : ratio >= 9.95 ? 1
+			       : ratio < 0.1   ? 3
+					       : 2,
+			       ratio);
+}
+
+char *render_interval(struct stats_interval i)
+{
+	g_autofree char *estimate = ratio_text(i.estimate), *low = ratio_text(i.low);
+	g_autofree char *high = ratio_text(i.high);
+
+	if (!isfinite(i.estimate) && !isfinite(i.low))
+		return g_strdup("-");
+	return g_strdup_printf("%s [%s, %s]", estimate, low, high);
+}
+
+char *render_comparison_verdict(const struct comparison *c)
+{
+	if (c->verdict != VERDICT_UNKNOWN)
+		return g_strdup(verdict_name(c->verdict));
+	if (c->more == MORE_TOO_MANY)
+		return g_strdup("not enough data, nor would 1000 runs");
+	return g_strdup_printf("not enough data, %u more would do", c->more);
+}
+
+bool render_worth_showing(const struct comparison *c)
+{
+	switch (c->verdict) {
+	case VERDICT_WORSE:
+	case VERDICT_BETTER:
+		return true;
+	case VERDICT_SAME:
+		return false;
+	case VERDICT_UNKNOWN:
+		/* Twice as much, or half, is worth a look even unproved. */
+		return c->a.n && c->b.n && (c->ratio.estimate >= 2 || c->ratio.estimate <= 0.5) &&
+		       c->ranks.p < 0.1;
+	case VERDICT_ONLY_A:
+	case VERDICT_ONLY_B:
+	case VERDICTS:
+		break;
+	}
+	return c->group != FIGURE_CONTROL && g_str_has_suffix(c->name, "hold.max");
+}
+
+static unsigned count(const struct compared *to, bool headline, enum verdict verdict,
+		      GString *names)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < to->all->len; i++) {
+		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
+
+		if (c->group == FIGURE_CONTROL || (c->group == FIGURE_HEADLINE) != headline ||
+		    c->verdict != verdict)
+			continue;
+		n++;
+		if (names && n <= 4)
+			g_string_append_printf(names, "%s%s", names->len ? ", " : "", c->name);
+		else if (names && n == 5)
+			g_string_append(names, ", ...");
+	}
+	return n;
+}
+
+char *render_verdict(const struct compared *to)
+{
+	g_autoptr(GString) worse = g_string_new(NULL), better = g_string_new(NULL);
+	g_autoptr(GString) unknown = g_string_new(NULL), text = g_string_new(NULL);
+	unsigned n_worse = count(to, true, VERDICT_WORSE, worse);
+	unsigned n_better = count(to, true, VERDICT_BETTER, better);
+	unsigned n_unknown = count(to, true, VERDICT_UNKNOWN, unknown);
+	unsigned d_worse = count(to, false, VERDICT_WORSE, NULL);
+	unsigned d_better = count(to, false, VERDICT_BETTER, NULL);
+	const char *b = to->b->label, *a = to->a->label;
+
+	if (n_worse)
+		g_string_append_printf(text, "%s is worse than %s in %s", b, a, worse->str);
+	if (n_better && n_worse)
+		g_string_append_printf(text, "; better in %s", better->str);
+	else if (n_better)
+		g_string_append_printf(text,
+				       "%s is better than %s in %s, and worse in nothing "
+				       "that could be told",
+				       b, a, better->str);
+	if (!n_worse && !n_better && n_unknown)
+		g_string_append_printf(text, "Not enough data to say whether %s is worse than %s",
+				       b, a);
+	else if (!n_worse && !n_better)
+		g_string_append_printf(text, "%s is the same as %s, within %g%%", b, a,
+				       100 * to->options.margin);
+	if (n_unknown)
+		g_string_append_printf(text, "; undecided: %s", unknown->str);
+	g_string_append(text, ".");
+	if (d_worse || d_better)
+		g_string_append_printf(text,
+				       " In detail (sites, phases, causes, devices): %u "
+				       "worse, %u better.",
+				       d_worse, d_better);
+	return g_string_free(g_steal_pointer(&text), FALSE);
+}

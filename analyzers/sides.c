@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which runs are A and which are B.
+ */
+#include <string.h>
+
+#include "analyzers/command.h"
+#include "analyzers/sides.h"
+#include "analyzers/store/store.h"
+
+struct file {
+	const char *path;
+	struct store *store;
+	GArray *runs;	   /* struct store_entry */
+	GPtrArray *labels; /* const char *, each once, in the order they were first recorded */
+};
+
+static bool has_label(const struct file *f, const char *label)
+{
+	return g_ptr_array_find_with_equal_func(f->labels, label, g_str_equal, NULL);
+}
+
+static int open_file(struct file *f, const char *path)
+{
+	struct store_error err;
+
+	f->path = path;
+	f->labels = g_ptr_array_new();
+	if (store_open(path, &f->store, &err))
+		return command_fail(EXIT_CANNOT, "%s", err.text);
+	f->runs = store_list(f->store, &err);
+	if (!f->runs)
+		return command_fail(EXIT_CANNOT, "%s", err.text);
+	for (unsigned i = 0; i < f->runs->len; i++) {
+		struct store_entry *e = &g_array_index(f->runs, struct store_entry, i);
+
+		if (!has_label(f, e->label))
+			g_ptr_array_add(f->labels, e->label);
+	}
+	if (!f->runs->len)
+		return command_fail(EXIT_CANNOT,
+				    "%s holds no run: record some with `bqlstat bench`", path);
+	return EXIT_DONE;
+}
+
+static void close_file(struct file *f)
+{
+	if (f->runs)
+		g_array_unref(f->runs);
+	if (f->labels)
+		g_ptr_array_unref(f->labels);
+	store_close(f->store);
+}
+
+static char *list_labels(const struct file *f)
+{
+	GString *list = g_string_new(NULL);
+
+	for (unsigned i = 0; i < f->labels->len; i++)
+		g_string_append_printf(list, "%s\"%s\"", i ? ", " : "",
+				       (char *)f->labels->pdata[i]);
+	return g_string_free(list, FALSE);
+}
+
+static int load_group(const struct file *f, const char *label, struct group **group)
+{
+	g_autofree char *base = g_path_get_basename(f->path);
+	struct group *g = group_new(*label ? label : base, f->path);
+
+	for (unsigned i = 0; i < f->runs->len; i++) {
+		const struct store_entry *e = &g_array_index(f->runs, struct store_entry, i);
+		struct store_error err;
+		struct run *run;
+
+		if (strcmp(e->label, label))
+			continue;
+		if (store_load(f->store, e->id, &run, &err)) {
+			group_free(g);
+			return command_fail(EXIT_CANNOT, "%s", err.text);
+		}
+		group_add(g, run);
+	}
+	*group = g;
+	return EXIT_DONE;
+}
+
+/* `option` names the side to the user. */
+static int choose(const struct file *f, const char *asked, const char *option, const char **label)
+{
+	g_autofree char *list = list_labels(f);
+
+	if (asked && !has_label(f, asked))
+		return command_fail(EXIT_USAGE, "%s holds no run with the label \"%s\", but %s",
+				    f->path, asked, list);
+	if (!asked && f->labels->len > 1)
+		return command_fail(EXIT_USAGE,
+				    "%s holds runs with the labels %s: choose one with --%s LABEL",
+				    f->path, list, option);
+	*label = asked ?: f->labels->pdata[0];
+	return EXIT_DONE;
+}
+
+/* Both in one file: of two labels each can be told from the other. */
+static int choose_within(const struct file *f, const char **label_a, const char **label_b)
+{
+	g_autofree char *list = list_labels(f);
+
+	for (unsigned i = 0; f->labels->len == 2 && i < 2; i++) {
+		if (!*label_a && (!*label_b || strcmp(*label_b, f->labels->pdata[i])))
+			*label_a = f->labels->pdata[i];
+		else if (!*label_b && *label_a && strcmp(*label_a, f->labels->pdata[i]))
+			*label_b = f->labels->pdata[i];
+	}
+	if (f->labels->len < 2)
+		return command_fail(EXIT_USAGE,
+				    "%s holds runs of one label only, %s: what should they be "
+				    "compared with?",
+				    f->path, list);
+	if (!*label_a || !*label_b)
+		return command_fail(EXIT_USAGE,
+				    "%s holds runs with the labels %s: choose two with --a and --b",
+				    f->path, list);
+	if (!strcmp(*label_a, *label_b))
+		return command_fail(EXIT_USAGE, "--a and --b are the same label");
+	return EXIT_DONE;
+}
+
+int sides_load(const char *a, const char *b, const char *label_a, const char *label_b,
+	       struct group **group_a, struct group **group_b)
+{
+	struct file of_a = {0}, of_b = {0};
+	int code = open_file(&of_a, a);
+
+	*group_a = *group_b = NULL;
+	if (code == EXIT_DONE && b)
+		code = open_file(&of_b, b);
+	if (code == EXIT_DONE && !b)
+		code = choose_within(&of_a, &label_a, &label_b);
+	if (code == EXIT_DONE)
+		code = choose(&of_a, label_a, "a", &label_a);
+	if (code == EXIT_DONE)
+		code = choose(b ? &of_b : &of_a, label_b, "b", &label_b);
+	if (code == EXIT_DONE)
+		code = load_group(&of_a, label_a, group_a);
+	if (code == EXIT_DONE)
+		code = load_group(b ? &of_b : &of_a, label_b, group_b);
+	if (code != EXIT_DONE) {
+		g_clear_pointer(group_a, group_free);
+		g_clear_pointer(group_b, group_free);
+	}
+	close_file(&of_a);
+	close_file(&of_b);
+	return code;
+}
