@@ -12,10 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "probes/multi.h"
 #include "probes/plan.h"
 #include "probes/private.h"
 
-#define ATTACH_TRIES 3 /* one that fails takes ~0.1 s, to detach */
+#define ATTACH_TRIES 3 /* one that fails takes ~0.1 s, to take out again */
 
 /* What serves each kind of point that the plan uses. */
 static struct bpf_program *program_for(const struct tracer *t, enum seam_point_kind kind,
@@ -65,10 +66,180 @@ static struct bpf_program *program_for(const struct tracer *t, enum seam_point_k
 	return t->skel->progs.on_mark;
 }
 
+/* ---- putting probes in ---- */
+
+static int open_link(struct tracer *t, struct target *target, const unsigned *which, size_t count,
+		     struct probe_link *link)
+{
+	uint64_t offsets[ABI_POINTS], cookies[ABI_POINTS];
+	struct probe *first = &target->probes[which[0]];
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = first->cookie);
+
+	*link = (struct probe_link){.multi_fd = -1};
+	if (!t->multi) {
+		link->single = bpf_program__attach_uprobe_opts(first->prog, target->pid,
+							       target->path, first->offset, &opts);
+		return link->single ? 0 : -errno;
+	}
+	for (size_t i = 0; i < count; i++) {
+		offsets[i] = target->probes[which[i]].offset;
+		cookies[i] = target->probes[which[i]].cookie;
+	}
+	link->multi_fd = multi_attach(bpf_program__fd(first->prog), target->pid, target->path,
+				      offsets, cookies, count);
+	return link->multi_fd < 0 ? link->multi_fd : 0;
+}
+
+static void *close_single(void *link)
+{
+	bpf_link__destroy(link);
+	return NULL;
+}
+
+static void *close_multi(void *fd)
+{
+	close((intptr_t)fd);
+	return NULL;
+}
+
+/* The kernel waits out grace periods, ~50 ms: not our caller, and all links together. */
+static void close_link(struct target *target, struct probe_link *link)
+{
+	void *(*closer)(void *) = link->single ? close_single : close_multi;
+	void *what = link->single ? (void *)link->single : (void *)(intptr_t)link->multi_fd;
+
+	if (target->nr_closers < ABI_POINTS &&
+	    !pthread_create(&target->closers[target->nr_closers], NULL, closer, what))
+		target->nr_closers++;
+	else
+		closer(what);
+	*link = (struct probe_link){.multi_fd = -1};
+}
+
+/*
+ * The kernel says yes to a probe on a page that is writable just then, as while a detour goes in,
+ * and leaves its breakpoint out for good (seen on 6.18).
+ */
+static bool all_in(const struct target *target, const unsigned *which, size_t count)
+{
+	const struct plan_process process = {target->pid, target->bias, target->mem_fd};
+
+	for (size_t i = 0; target->map && i < count; i++)
+		if (!plan_breakpoint(&process, target->points[which[i]].vaddr))
+			return false;
+	return true;
+}
+
+static void refuse(struct target *target, unsigned which, int err)
+{
+	struct tracer_point *point = &target->points[which];
+
+	target->probes[which].err = err;
+	if (err == -EAGAIN)
+		snprintf(point->refusal, sizeof(point->refusal),
+			 "its code is being patched: try again");
+	else
+		snprintf(point->refusal, sizeof(point->refusal), "the kernel refused it: %s%s",
+			 strerror(-err),
+			 err == -EACCES ? ": newer kernels want CAP_SYS_ADMIN" : "");
+}
+
+/* Probes of one program. When they cannot go in together, each by itself: one may be to blame. */
+static void attach_group(struct tracer *t, struct target *target, const unsigned *which,
+			 size_t count)
+{
+	struct probe_link link;
+	int err = -EAGAIN;
+
+	for (int i = 0; i < ATTACH_TRIES && err == -EAGAIN; i++) {
+		err = open_link(t, target, which, count, &link);
+		if (!err && !all_in(target, which, count)) {
+			err = -EAGAIN;
+			close_link(target, &link);
+			slot_settle(t, target - t->targets);
+		}
+	}
+	for (size_t i = 0; err && count > 1 && i < count; i++)
+		attach_group(t, target, &which[i], 1);
+	if (err && count == 1)
+		refuse(target, which[0], err);
+	if (err)
+		return;
+	for (unsigned l = 0; l < ABI_POINTS; l++) {
+		if (target->links[l].single || target->links[l].multi_fd >= 0)
+			continue;
+		target->links[l] = link;
+		for (size_t i = 0; i < count; i++) {
+			target->probes[which[i]].link = l + 1;
+			target->probes[which[i]].err = 0;
+			target->points[which[i]].attached = true;
+		}
+		return;
+	}
+}
+
+static bool wanted(const struct target *target, size_t i, uint32_t kinds)
+{
+	return target->probes[i].prog && kinds >> target->points[i].kind & 1;
+}
+
+void slot_attach(struct tracer *t, int slot, uint32_t kinds)
+{
+	struct target *target = &t->targets[slot];
+	bool tried[ABI_POINTS] = {};
+
+	for (size_t i = 0; i < target->nr_points; i++) {
+		unsigned which[ABI_POINTS];
+		size_t count = 0;
+
+		for (size_t j = i; j < target->nr_points; j++) {
+			if (tried[j] || target->probes[j].link || !wanted(target, j, kinds) ||
+			    target->probes[j].prog != target->probes[i].prog)
+				continue;
+			tried[j] = true;
+			which[count++] = j;
+			if (!t->multi)
+				break;
+		}
+		if (count)
+			attach_group(t, target, which, count);
+	}
+}
+
+void slot_detach(struct tracer *t, int slot, uint32_t kinds)
+{
+	struct target *target = &t->targets[slot];
+
+	for (unsigned l = 0; l < ABI_POINTS; l++) {
+		bool out = false;
+
+		/* A link's probes are of kinds that come and go together. */
+		for (size_t i = 0; i < target->nr_points; i++) {
+			if (target->probes[i].link != l + 1 || !wanted(target, i, kinds))
+				continue;
+			target->probes[i].link = 0;
+			out = true;
+		}
+		if (out)
+			close_link(target, &target->links[l]);
+	}
+}
+
+void slot_settle(struct tracer *t, int slot)
+{
+	struct target *target = &t->targets[slot];
+
+	while (target->nr_closers)
+		pthread_join(target->closers[--target->nr_closers], NULL);
+}
+
+/* ---- a slot's life ---- */
+
 void target_clear(struct target *target)
 {
 	seam_map_free(target->map);
 	free(target->devices);
+	free(target->path);
 	/* Open until now, since names are still read after detaching. */
 	if (target->epoch && target->mem_fd >= 0)
 		close(target->mem_fd);
@@ -87,6 +258,8 @@ int slot_take(struct tracer *t, pid_t pid)
 		target->attached = true;
 		target->pid = pid;
 		target->mem_fd = -1;
+		for (size_t i = 0; i < ABI_POINTS; i++)
+			target->links[i].multi_fd = -1;
 		memset(&t->slots[slot], 0, sizeof(t->slots[slot]));
 		return slot;
 	}
@@ -100,65 +273,58 @@ void slot_arm(struct tracer *t, int slot, uint64_t bql)
 	__atomic_store_n(&t->slots[slot].epoch, t->targets[slot].epoch, __ATOMIC_RELEASE);
 }
 
-static void *detach(void *link)
+int slot_add(struct tracer *t, int slot, struct bpf_program *prog, uint64_t offset,
+	     enum abi_mark mark)
 {
-	bpf_link__destroy(link);
-	return NULL;
+	struct target *target = &t->targets[slot];
+	size_t point = target->nr_points;
+
+	if (point == ABI_POINTS)
+		return -ENOSPC;
+	target->probes[point] = (struct probe){
+		.prog = prog,
+		.offset = offset,
+		.cookie = ABI_COOKIE(target->epoch, mark, point, slot),
+	};
+	target->nr_points++;
+	return 0;
+}
+
+void slot_disarm(struct tracer *t, int slot)
+{
+	struct target *target = &t->targets[slot];
+
+	__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
+	target->disarmed_ns = now_ns();
+	slot_detach(t, slot, ALL_KINDS);
 }
 
 void slot_release(struct tracer *t, int slot)
 {
 	struct target *target = &t->targets[slot];
-	pthread_t threads[ABI_POINTS];
-	bool started[ABI_POINTS];
 
-	__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
-	target->disarmed_ns = now_ns();
-	/* The kernel waits out a grace period for each, ~0.1 s: let them wait together. */
-	for (size_t i = 0; i < target->nr_points; i++) {
-		started[i] = !pthread_create(&threads[i], NULL, detach, target->links[i]);
-		if (!started[i])
-			detach(target->links[i]);
-	}
-	for (size_t i = 0; i < target->nr_points; i++) {
-		if (started[i])
-			pthread_join(threads[i], NULL);
-		target->links[i] = NULL;
-	}
+	slot_disarm(t, slot);
+	slot_settle(t, slot);
 	/* Only now: a program that had begun before may still have finished its hold. */
 	target->last_owner = t->skel->bss->owners[slot];
 	t->skel->bss->owners[slot] = 0;
 	target->attached = false;
 }
 
-int slot_attach(struct tracer *t, int slot, struct bpf_program *prog, const char *path,
-		uint64_t offset, enum abi_mark mark)
-{
-	struct target *target = &t->targets[slot];
-	size_t point = target->nr_points;
-	LIBBPF_OPTS(bpf_uprobe_opts, opts,
-		    .bpf_cookie = ABI_COOKIE(target->epoch, mark, point, slot));
-	struct bpf_link *link;
+/* ---- the plan ---- */
 
-	if (point == ABI_POINTS)
-		return -ENOSPC;
-	link = bpf_program__attach_uprobe_opts(prog, target->pid, path, offset, &opts);
-	if (!link)
-		return -errno;
-	target->links[point] = link;
-	target->nr_points++;
-	return 0;
-}
-
-static int attach_point(struct tracer *t, int slot, const struct seam_point *point,
-			struct bpf_program *prog, enum abi_mark mark)
+/* Its probe, unless its bytes in memory are not the file's. */
+static int add_point(struct tracer *t, int slot, const struct seam_point *point,
+		     struct bpf_program *prog, enum abi_mark mark)
 {
 	struct target *target = &t->targets[slot];
 	struct tracer_point *out = &target->points[target->nr_points];
 	const struct plan_process process = {target->pid, target->bias, target->mem_fd};
 	enum plan_text text;
-	int err;
+	int ret = slot_add(t, slot, prog, point->offset, mark);
 
+	if (ret)
+		return ret;
 	out->kind = point->kind;
 	out->vaddr = point->vaddr;
 	out->insn = point->insn;
@@ -166,35 +332,26 @@ static int attach_point(struct tracer *t, int slot, const struct seam_point *poi
 	text = plan_text(&process, point, out->refusal, sizeof(out->refusal));
 	out->shared = text == PLAN_TEXT_SHARED;
 	if (text == PLAN_TEXT_REFUSED) {
-		target->nr_points++;
-		return -ETXTBSY;
+		target->probes[target->nr_points - 1].prog = NULL;
+		target->probes[target->nr_points - 1].err = -ENOTSUP;
 	}
-	/*
-	 * The kernel says yes to a probe on a page that is writable just then, as while a detour
-	 * goes in, and leaves its breakpoint out for good (seen on 6.18).
-	 */
-	for (int i = 0; i < ATTACH_TRIES; i++) {
-		err = slot_attach(t, slot, prog, seam_map_path(target->map), point->offset, mark);
-		if (err)
-			break;
-		if (plan_breakpoint(&process, point)) {
-			out->attached = true;
-			return 0;
-		}
-		target->nr_points--;
-		bpf_link__destroy(target->links[target->nr_points]);
-		target->links[target->nr_points] = NULL;
+	return 0;
+}
+
+/* Whether every point that cannot be done without has come through so far. */
+static int check_needed(const struct target *target, bool by_status, struct tracer_error *err)
+{
+	for (size_t i = 0; i < target->nr_points; i++) {
+		const struct tracer_point *p = &target->points[i];
+
+		if (!target->probes[i].err || !plan_needs(p->kind, by_status))
+			continue;
+		tracer_fail(err, "cannot trace process %d: the %s point at 0x%llx: %s", target->pid,
+			    seam_point_kind_name(p->kind), (unsigned long long)p->vaddr,
+			    p->refusal);
+		return target->probes[i].err;
 	}
-	if (!err) {
-		snprintf(out->refusal, sizeof(out->refusal),
-			 "its code is being patched: try again");
-		target->nr_points++;
-		return -EAGAIN;
-	}
-	snprintf(out->refusal, sizeof(out->refusal), "the kernel refused it: %s%s", strerror(-err),
-		 err == -EACCES ? ": newer kernels want CAP_SYS_ADMIN" : "");
-	target->nr_points++;
-	return err;
+	return 0;
 }
 
 int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
@@ -205,6 +362,11 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 	size_t count;
 	int ret;
 
+	target->path = strdup(seam_map_path(target->map));
+	if (!target->path) {
+		tracer_fail(err, "out of memory");
+		return -ENOMEM;
+	}
 	points = seam_map_points(target->map, &count);
 	for (size_t i = 0; i < count; i++) {
 		enum abi_mark mark;
@@ -212,23 +374,13 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 
 		if (!prog || !plan_uses(points[i].kind, status))
 			continue;
-		if (target->nr_points == ABI_POINTS) {
+		ret = add_point(t, slot, &points[i], prog, mark);
+		if (ret) {
 			tracer_fail(err, "process %d needs more than %d probe points", target->pid,
 				    ABI_POINTS);
-			return -ENOSPC;
+			return ret;
 		}
-		ret = attach_point(t, slot, &points[i], prog, mark);
-		if (!ret) {
-			have[points[i].kind] = true;
-			continue;
-		}
-		if (!plan_needs(points[i].kind, status))
-			continue;
-		tracer_fail(err, "cannot trace process %d: the %s point at 0x%llx: %s", target->pid,
-			    seam_point_kind_name(points[i].kind),
-			    (unsigned long long)points[i].vaddr,
-			    target->points[target->nr_points - 1].refusal);
-		return ret == -ETXTBSY ? -ENOTSUP : ret;
+		have[points[i].kind] = true;
 	}
 	for (int kind = 0; kind < SEAM_POINT_KINDS; kind++) {
 		const char *why;
@@ -241,5 +393,9 @@ int attach_plan(struct tracer *t, int slot, struct tracer_error *err)
 			    why ? why : "not found");
 		return -ENOTSUP;
 	}
-	return 0;
+	ret = check_needed(target, status, err);
+	if (ret)
+		return ret;
+	slot_attach(t, slot, ALL_KINDS);
+	return check_needed(target, status, err);
 }

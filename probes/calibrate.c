@@ -21,7 +21,7 @@
 #define PAIRS  200 /* a chunk: short enough that most chunks see no interrupt */
 
 void bqlstat_pair(const char *file, int line);
-extern const char bqlstat_pair_ask[], bqlstat_pair_acquired[], bqlstat_pair_released[];
+void bqlstat_pair_ask(void), bqlstat_pair_acquired(void), bqlstat_pair_released(void);
 
 /*
  * The instructions that QEMU's own points stand on: a call to the lock, a jump behind it, a jump to
@@ -68,29 +68,6 @@ static bool round_trip(int commands, int answers)
 	char go = 'g';
 
 	return write(commands, &go, 1) == 1 && read(answers, &go, 1) == 1;
-}
-
-/* Where an address of this process lies in the file that it was mapped from. */
-static bool file_offset(const void *address, char *path, size_t size, uint64_t *offset)
-{
-	unsigned long begin, end, from, at = (unsigned long)address;
-	FILE *f = fopen("/proc/self/maps", "re");
-	char line[4352];
-	bool found = false;
-
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		int name = 0;
-
-		if (sscanf(line, "%lx-%lx %*s %lx %*s %*s %n", &begin, &end, &from, &name) < 3 ||
-		    at < begin || at >= end || line[name] != '/')
-			continue;
-		line[strcspn(line, "\n")] = 0;
-		*offset = at - begin + from;
-		found = (size_t)snprintf(path, size, "%s", line + name) < size;
-	}
-	if (f)
-		fclose(f);
-	return found;
 }
 
 static int compare(const void *a, const void *b)
@@ -144,15 +121,14 @@ void tracer_calibrate(struct tracer *t)
 {
 	const struct {
 		struct bpf_program *prog;
-		const char *at;
+		void (*at)(void);
 	} points[] = {
 		{t->skel->progs.on_ask, bqlstat_pair_ask},
 		{t->skel->progs.on_acquired, bqlstat_pair_acquired},
 		{t->skel->progs.on_released, bqlstat_pair_released},
 	};
-	int commands[2] = {-1, -1}, answers[2] = {-1, -1}, slot = -1, ret = 0;
+	int commands[2] = {-1, -1}, answers[2] = {-1, -1}, slot = -1;
 	struct shared *shared;
-	char path[4096];
 	uint64_t offset;
 	pid_t pid = -1;
 
@@ -175,12 +151,15 @@ void tracer_calibrate(struct tracer *t)
 	if (slot < 0 || !round_trip(commands[1], answers[0]))
 		goto cleanup;
 	for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
-		if (!file_offset(points[i].at, path, sizeof(path), &offset))
-			goto cleanup;
-		ret = slot_attach(t, slot, points[i].prog, path, offset, 0);
-		if (ret)
+		if (!own_offset(points[i].at, &offset) ||
+		    slot_add(t, slot, points[i].prog, offset, 0))
 			goto cleanup;
 	}
+	t->targets[slot].path = strdup("/proc/self/exe");
+	slot_attach(t, slot, ALL_KINDS);
+	for (size_t i = 0; i < t->targets[slot].nr_points; i++)
+		if (t->targets[slot].probes[i].err)
+			goto cleanup;
 	slot_arm(t, slot, 0);
 	if (round_trip(commands[1], answers[0]))
 		read_result(t, shared, t->targets[slot].epoch);

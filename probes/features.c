@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,11 +18,11 @@
 #define CHUNKS 21
 #define HITS   50 /* a chunk: short enough that most chunks see no interrupt */
 
-void bqlstat_emulated(void);
 void bqlstat_stepped(void);
 
 /* The kernel emulates a nop and single-steps a mov (arch/x86/kernel/uprobes.c). */
 asm(".text\n"
+    ".globl bqlstat_emulated\n"
     ".type bqlstat_emulated, @function\n"
     "bqlstat_emulated:	nop\n"
     "			ret\n"
@@ -35,50 +34,25 @@ asm(".text\n"
 
 /* ---- uprobes, without BPF ---- */
 
-struct place {
-	uintptr_t address;
-	uint64_t offset;
-	bool found;
-};
-
-static int place_in(struct dl_phdr_info *info, size_t size, void *opaque)
-{
-	struct place *place = opaque;
-
-	(void)size;
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + p->p_vaddr;
-
-		if (p->p_type != PT_LOAD || place->address < start ||
-		    place->address >= start + p->p_filesz)
-			continue;
-		place->offset = place->address - start + p->p_offset;
-		place->found = true;
-	}
-	return 1; /* the program itself comes first, and holds our code */
-}
-
 static int open_uprobe(void (*at)(void), enum feature_state *state)
 {
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),
 		.uprobe_path = (uintptr_t) "/proc/self/exe",
 	};
-	struct place place = {.address = (uintptr_t)at};
+	uint64_t offset;
 	FILE *f = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
 	int type, fd;
 
 	*state = FEATURE_NO;
-	dl_iterate_phdr(place_in, &place);
-	if (!f || fscanf(f, "%d", &type) != 1 || !place.found) {
+	if (!f || fscanf(f, "%d", &type) != 1 || !own_offset(at, &offset)) {
 		if (f)
 			fclose(f);
 		return -1;
 	}
 	fclose(f);
 	attr.type = type;
-	attr.probe_offset = place.offset;
+	attr.probe_offset = offset;
 	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd < 0 && (errno == EPERM || errno == EACCES))
 		*state = FEATURE_UNSEEN;

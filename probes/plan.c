@@ -66,10 +66,9 @@ enum plan_text plan_text(const struct plan_process *process, const struct seam_p
 	return PLAN_TEXT_REFUSED;
 }
 
-bool plan_breakpoint(const struct plan_process *process, const struct seam_point *point)
+bool plan_breakpoint(const struct plan_process *process, uint64_t vaddr)
 {
 	uint8_t live;
 
-	return process_read(process->mem_fd, process->bias + point->vaddr, &live, 1) &&
-	       live == INT3;
+	return process_read(process->mem_fd, process->bias + vaddr, &live, 1) && live == INT3;
 }

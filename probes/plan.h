@@ -35,7 +35,7 @@ bool plan_needs(enum seam_point_kind kind, bool by_status);
 /* Compare a point's bytes in memory with the file's. PLAN_TEXT_REFUSED: `why` gets the reason. */
 enum plan_text plan_text(const struct plan_process *process, const struct seam_point *point,
 			 char *why, size_t size);
-/* Whether a breakpoint stands on the point. */
-bool plan_breakpoint(const struct plan_process *process, const struct seam_point *point);
+/* Whether a breakpoint stands there. */
+bool plan_breakpoint(const struct plan_process *process, uint64_t vaddr);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <bpf/libbpf.h>
 #include <bpf/bpf.h>
+#include <pthread.h>
 
 #include "probes/tracer.h"
 #pragma GCC diagnostic push
@@ -18,6 +19,19 @@
 struct device_name {
 	uint64_t address;
 	char name[ABI_NAME];
+};
+
+/* What holds probes in place: one, or with uprobe_multi all of one program. */
+struct probe_link {
+	struct bpf_link *single;
+	int multi_fd; /* -1: none */
+};
+
+struct probe {
+	struct bpf_program *prog; /* NULL: the point gets none */
+	uint64_t offset, cookie;
+	unsigned link; /* number of the link that holds it + 1; 0: it is not in */
+	int err;       /* why the kernel did not take it */
 };
 
 /* One QEMU. Its index in tracer.targets is its slot in the kernel and its number outside. */
@@ -32,7 +46,11 @@ struct target {
 	uint32_t last_owner; /* tid that held the lock when it was disarmed */
 	size_t nr_points;
 	struct tracer_point points[ABI_POINTS];
-	struct bpf_link *links[ABI_POINTS];
+	struct probe probes[ABI_POINTS]; /* of the point with the same index */
+	char *path;			 /* the file that the offsets are of */
+	struct probe_link links[ABI_POINTS];
+	pthread_t closers[ABI_POINTS]; /* waiting for links to be gone */
+	size_t nr_links, nr_closers;
 	struct device_name *devices;
 	size_t nr_devices;
 };
@@ -40,6 +58,7 @@ struct target {
 struct tracer {
 	struct tracer_opts opts;
 	struct tracer_cost cost;
+	bool multi; /* the programs are for uprobe_multi links */
 	struct bql_bpf *skel;
 	struct ring_buffer *ring;
 	struct target targets[ABI_SLOTS];
@@ -68,11 +87,22 @@ void target_clear(struct target *target);
 int slot_take(struct tracer *tracer, pid_t pid);
 /* From here on the slot's points count. */
 void slot_arm(struct tracer *tracer, int slot, uint64_t bql);
+/* Stop recording and begin to remove every attachment. slot_release() completes it. */
+void slot_disarm(struct tracer *tracer, int slot);
 /* Remove every attachment and stop recording; the records stay. */
 void slot_release(struct tracer *tracer, int slot);
-/* Put one probe of the slot at an offset of a file. A negative errno on failure. */
-int slot_attach(struct tracer *tracer, int slot, struct bpf_program *prog, const char *path,
-		uint64_t offset, enum abi_mark mark);
+/* Add a probe of a point of its own at an offset of target.path. -ENOSPC: too many. */
+int slot_add(struct tracer *tracer, int slot, struct bpf_program *prog, uint64_t offset,
+	     enum abi_mark mark);
+/*
+ * Put in every probe that is not, of the kinds wanted (a bit each): what did not go in has its
+ * `err` and its point a refusal. Or take them out: the probes are gone at once or soon, everything
+ * is when slot_settle() returns.
+ */
+void slot_attach(struct tracer *tracer, int slot, uint32_t kinds);
+void slot_detach(struct tracer *tracer, int slot, uint32_t kinds);
+void slot_settle(struct tracer *tracer, int slot);
+#define ALL_KINDS (~0U)
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
 
@@ -90,7 +120,13 @@ uint32_t sites_used(const struct tracer *tracer);
 bool process_read(int mem_fd, uint64_t address, void *buf, size_t size);
 /* A NUL-terminated printable string of at most size - 1 characters, faulting it in if need be. */
 bool process_read_string(int mem_fd, uint64_t address, char *buf, size_t size);
+/* Where the code of a function of this program lies in the program's file. */
+bool own_offset(void (*function)(void), uint64_t *offset);
 /* The debugger of a process, 0: none. */
 pid_t process_debugger(pid_t pid);
 
+/* features.c: a function whose first instruction the kernel emulates. */
+void bqlstat_emulated(void);
+
 #endif
+

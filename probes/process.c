@@ -3,6 +3,7 @@
  * Reading another process's memory through /proc.
  */
 #include <ctype.h>
+#include <link.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,6 +44,39 @@ bool process_read_string(int mem_fd, uint64_t address, char *buf, size_t size)
 		len += n;
 	}
 	return false;
+}
+
+struct place {
+	uintptr_t address;
+	uint64_t offset;
+	bool found;
+};
+
+static int place_in(struct dl_phdr_info *info, size_t size, void *opaque)
+{
+	struct place *place = opaque;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+		uintptr_t start = info->dlpi_addr + p->p_vaddr;
+
+		if (p->p_type != PT_LOAD || place->address < start ||
+		    place->address >= start + p->p_filesz)
+			continue;
+		place->offset = place->address - start + p->p_offset;
+		place->found = true;
+	}
+	return 1; /* the program itself comes first, and holds our code */
+}
+
+bool own_offset(void (*function)(void), uint64_t *offset)
+{
+	struct place place = {.address = (uintptr_t)function};
+
+	dl_iterate_phdr(place_in, &place);
+	*offset = place.offset;
+	return place.found;
 }
 
 pid_t process_debugger(pid_t pid)

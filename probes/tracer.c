@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "probes/multi.h"
 #include "probes/private.h"
 
 #define KERNEL_BTF "/sys/kernel/btf/vmlinux"
@@ -141,6 +142,16 @@ static int load_failed(int ret, struct tracer_error *err)
 	return ret;
 }
 
+/* A program is loaded for one way of attaching it. */
+static void use_multi(struct bpf_object *obj)
+{
+	struct bpf_program *prog;
+
+	bpf_object__for_each_program(prog, obj) if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE)
+		bpf_program__set_expected_attach_type(prog,
+						      (enum bpf_attach_type)MULTI_ATTACH_TYPE);
+}
+
 int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tracer_error *err)
 {
 	struct tracer *t = calloc(1, sizeof(*t));
@@ -170,6 +181,10 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	bpf_map__set_max_entries(skel->maps.blocked, 2 * t->max_sites);
 	if (opts->ring_bytes)
 		bpf_map__set_max_entries(skel->maps.events, opts->ring_bytes);
+	/* For comparing the two ways, and should a kernel have a defect that we do not see. */
+	t->multi = !getenv("BQLSTAT_ONE_BY_ONE") && multi_works();
+	if (t->multi)
+		use_multi(skel->obj);
 	ret = bql_bpf__load(skel);
 	if (ret) {
 		load_failed(ret, err);
@@ -202,6 +217,10 @@ void tracer_free(struct tracer *t)
 {
 	if (!t)
 		return;
+	/* All begin, then all wait. */
+	for (int slot = 0; slot < ABI_SLOTS; slot++)
+		if (t->targets[slot].attached)
+			slot_disarm(t, slot);
 	for (int slot = 0; slot < ABI_SLOTS; slot++) {
 		if (t->targets[slot].attached)
 			slot_release(t, slot);

@@ -11,10 +11,11 @@
 
 #include "analyzers/lab/lab.h"
 #include "analyzers/store/store.h"
+#include "probes/tracer.h"
 
 enum { ROUNDS = 5, TIMEOUT_MS = 60000 };
 
-enum method { NONE, BQLSTAT, BPFTRACE, METHODS };
+enum method { NONE, BQLSTAT, ONE_BY_ONE, BPFTRACE, METHODS };
 
 static const struct {
 	const char *name;
@@ -22,16 +23,20 @@ static const struct {
 } methods[METHODS] = {
 	[NONE] = { "untraced", 20000000 },
 	[BQLSTAT] = { "bqlstat record", 300000 },
+	[ONE_BY_ONE] = { "the same without uprobe_multi", 300000 },
 	[BPFTRACE] = { "bpftrace at function entries", 20000 },
 };
 
 static uint64_t recorded, counted;
 
-static struct lab_process *start_bqlstat(pid_t pid, const char *file, GError **error)
+static struct lab_process *start_bqlstat(pid_t pid, const char *file, bool one_by_one,
+					 GError **error)
 {
+	const char *env[] = { one_by_one ? "BQLSTAT_ONE_BY_ONE=1" : NULL, NULL };
 	g_autofree char *pid_text = g_strdup_printf("%d", pid);
+	/* No overhead budget: the whole cost is what is measured. */
 	const char *argv[] = { lab_program("bqlstat"), "record", "-p", pid_text, "-o", file, NULL };
-	struct lab_process *p = lab_process_new(argv, NULL, error);
+	struct lab_process *p = lab_process_new(argv, env, error);
 
 	if (p && !lab_process_expect(p, "recording", TIMEOUT_MS, error))
 		g_clear_pointer(&p, lab_process_free);
@@ -97,14 +102,14 @@ static double round_ns(enum method m, unsigned threads, GError **error)
 
 	if (!dance || !lab_process_expect(dance, "ready", TIMEOUT_MS, error))
 		return -1;
-	if (m == BQLSTAT)
-		tracer = start_bqlstat(lab_process_pid(dance), file, error);
+	if (m == BQLSTAT || m == ONE_BY_ONE)
+		tracer = start_bqlstat(lab_process_pid(dance), file, m == ONE_BY_ONE, error);
 	else if (m == BPFTRACE)
 		tracer = start_bpftrace(binary, error);
 	if ((m != NONE && !tracer) || !lab_process_write(dance, "\n", error) ||
 	    !lab_process_expect(dance, "pairs/s", TIMEOUT_MS, error))
 		return -1;
-	if (m == BQLSTAT) {
+	if (m == BQLSTAT || m == ONE_BY_ONE) {
 		counted += (uint64_t)methods[m].pairs * threads;
 		if (!stop_bqlstat(tracer, file, error))
 			return -1;
@@ -114,6 +119,48 @@ static double round_ns(enum method m, unsigned threads, GError **error)
 	out = lab_process_stdout(dance);
 	rate = strstr(out, "pairs, ");
 	return rate ? 1e9 / strtod(rate + strlen("pairs, "), NULL) : -1;
+}
+
+static double ms_since(uint64_t begin_ns)
+{
+	return (lab_now_ns() - begin_ns) / 1e6;
+}
+
+/* Attaching to a QEMU and leaving it, in this very process. */
+static void print_attach_times(bool one_by_one)
+{
+	g_autoptr(lab_vm) vm = lab_vm_new_idle("7.2", NULL);
+	struct tracer_opts opts = {};
+	struct tracer_error err = { "" };
+	struct tracer *tracer = NULL;
+
+	if (one_by_one)
+		g_setenv("BQLSTAT_ONE_BY_ONE", "1", TRUE);
+	else
+		g_unsetenv("BQLSTAT_ONE_BY_ONE");
+	for (int r = 0; vm && r < 3; r++) {
+		uint64_t begin = lab_now_ns();
+		double load, attach;
+		int target;
+
+		if (tracer_new(&opts, &tracer, &err))
+			break;
+		load = ms_since(begin);
+		begin = lab_now_ns();
+		target = tracer_add(tracer, lab_vm_pid(vm), &err);
+		if (target < 0)
+			break;
+		attach = ms_since(begin);
+		begin = lab_now_ns();
+		tracer_remove(tracer, target);
+		printf("%s: load the programs %.0f ms, attach to a QEMU %.0f ms, detach %.0f ms\n",
+		       one_by_one ? "one by one  " : "uprobe_multi", load, attach, ms_since(begin));
+		tracer_free(tracer);
+		tracer = NULL;
+	}
+	if (*err.text)
+		printf("not measured: %s\n", err.text);
+	tracer_free(tracer);
 }
 
 static int by_value(const void *a, const void *b)
@@ -128,6 +175,8 @@ int main(void)
 	double ns[METHODS][ROUNDS], median[METHODS];
 	bool ok;
 
+	print_attach_times(false);
+	print_attach_times(true);
 	printf("nanoseconds a lock+unlock pair of QEMU's lock functions (least-most of %d rounds)\n",
 	       ROUNDS);
 	for (int r = 0; r < ROUNDS; r++)
