@@ -58,7 +58,7 @@ BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
 	      analyzers/stats/*.c analyzers/render/*.c \
-	      analyzers/compare/*.c))
+	      analyzers/compare/*.c analyzers/ctf/*.c))
 LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))

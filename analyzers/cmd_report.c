@@ -10,7 +10,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/render/render.h"
-#include "analyzers/store/store.h"
+#include "analyzers/source.h"
 
 struct options {
 	int run;
@@ -18,7 +18,7 @@ struct options {
 	gboolean json, list, each_vcpu;
 };
 
-static int list_runs(GArray *runs)
+static int list_runs(const GArray *runs)
 {
 	for (unsigned i = 0; i < runs->len; i++) {
 		const struct store_entry *e = &g_array_index(runs, struct store_entry, i);
@@ -35,7 +35,7 @@ static int list_runs(GArray *runs)
 }
 
 /* One run, or each of them: JSON is then an array. */
-static int show(struct store *store, GArray *runs, const struct options *o)
+static int show(struct source *source, const GArray *runs, const struct options *o)
 {
 	struct render_options how = {
 		.top = o->top,
@@ -51,7 +51,7 @@ static int show(struct store *store, GArray *runs, const struct options *o)
 	for (unsigned i = 0; i < (o->run ? 1 : runs->len); i++) {
 		int64_t id = o->run ? o->run : g_array_index(runs, struct store_entry, i).id;
 
-		if (store_load(store, id, &run, &err))
+		if (source_load(source, id, &run, &err))
 			return command_fail(EXIT_CANNOT, "%s", err.text);
 		if (o->json) {
 			g_autofree char *json = render_json(run, &how);
@@ -61,7 +61,6 @@ static int show(struct store *store, GArray *runs, const struct options *o)
 			printf("%s", i ? "\n\n" : "");
 			render_text(stdout, run, &how);
 		}
-		run_free(run);
 	}
 	if (o->json && many)
 		puts("]");
@@ -80,52 +79,38 @@ static int report(const struct command *command, int argc, char **argv)
 		{"vcpus", 'v', 0, G_OPTION_ARG_NONE, &o.each_vcpu, "vCPUs one by one", NULL},
 		{},
 	};
-	struct store *store = NULL;
+	struct source *source;
 	struct store_error err;
-	GArray *runs = NULL;
 	int code;
 
 	if (!command_options(command, entries, &argc, &argv))
 		return EXIT_USAGE;
 	if (argc != 2 || o.top < -1 || o.run < 0)
 		return command_fail(EXIT_USAGE,
-				    "give one run file: `bqlstat help report` tells how");
+				    "give one run file or trace: `bqlstat help report` tells how");
 	if (o.top < 0)
 		o.top = o.json ? 0 : 20;
-	if (store_open(argv[1], &store, &err)) {
-		code = command_fail(EXIT_CANNOT, "%s", err.text);
-		goto cleanup;
-	}
-	runs = store_list(store, &err);
-	if (!runs) {
-		code = command_fail(EXIT_CANNOT, "%s", err.text);
-		goto cleanup;
-	}
-	if (!runs->len) {
-		code = command_fail(EXIT_CANNOT,
-				    "%s holds no run: record one with `bqlstat record`", argv[1]);
-		goto cleanup;
-	}
-	code = o.list ? list_runs(runs) : show(store, runs, &o);
+	if (source_open(argv[1], &source, &err))
+		return command_fail(EXIT_CANNOT, "%s", err.text);
+	code = o.list ? list_runs(source_list(source)) : show(source, source_list(source), &o);
 	if (code == EXIT_DONE && (fflush(stdout) || ferror(stdout)))
 		code = command_fail(EXIT_CANNOT, "cannot write the report: %s", strerror(errno));
-
-cleanup:
-	if (runs)
-		g_array_unref(runs);
-	store_close(store);
+	if (code == EXIT_DONE && *source_damage(source))
+		code = command_fail(EXIT_CANNOT, "%s is damaged: what stands before was shown (%s)",
+				    argv[1], source_damage(source));
+	source_close(source);
 	return code;
 }
 
 const struct command command_report = {
 	.name = "report",
 	.does = "show what was recorded",
-	.usage = "FILE",
-	.help = "Shows every run in FILE: who held the lock (by call site and thread, longest "
-		"total\n"
-		"first), the longest holds with what the holder was blocked on, and the phases of "
-		"an\n"
-		"incoming migration.\n\n"
+	.usage = "FILE|DIR",
+	.help = "Shows every run in FILE, or in the LTTng trace in DIR: who held the lock (by "
+		"call site\n"
+		"and thread, longest total first), the longest holds with what the holder was "
+		"blocked\n"
+		"on, and the phases of an incoming migration.\n\n"
 		"A call site is the file:line of QEMU's source that took the lock. \"held\" is the "
 		"time\n"
 		"between taking and giving it back, \"wait\" the time between asking for it and "

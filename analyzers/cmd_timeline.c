@@ -22,6 +22,7 @@ struct timeline {
 	int run;
 	gboolean force;
 	struct perfetto *perfetto;
+	bool damaged;	   /* one of the recordings is */
 	bool placed;	   /* offset_ns is known */
 	int64_t offset_ns; /* from the first run's clock to the calendar */
 };
@@ -71,7 +72,6 @@ static int draw_run(struct timeline *t, struct source *source, int64_t id)
 	perfetto_run(t->perfetto, run, side_of(run), shift, source_has_every_hold(source));
 	ret = source_holds(source, run, draw_hold, draw_gap, t->perfetto, &err);
 	perfetto_end(t->perfetto);
-	run_free(run);
 	return ret ? command_fail(EXIT_CANNOT, "%s", err.text) : EXIT_DONE;
 }
 
@@ -89,6 +89,11 @@ static int draw_source(struct timeline *t, const char *path)
 		code = draw_run(t, source, t->run);
 	for (unsigned i = 0; i < list->len && !t->run && code == EXIT_DONE; i++)
 		code = draw_run(t, source, g_array_index(list, struct store_entry, i).id);
+	if (code == EXIT_DONE && *source_damage(source)) {
+		fprintf(stderr, "bqlstat: %s is damaged: what stands before is drawn (%s)\n", path,
+			source_damage(source));
+		t->damaged = true;
+	}
 	source_close(source);
 	return code;
 }
@@ -121,7 +126,7 @@ static int draw(struct timeline *t, char **paths, const struct perfetto_options 
 			render_duration(text, options->shortest_ns));
 	}
 	fputs("\nbqlstat: open it at ui.perfetto.dev, or with trace_processor\n", stderr);
-	return EXIT_DONE;
+	return t->damaged ? EXIT_CANNOT : EXIT_DONE;
 }
 
 static int timeline(const struct command *command, int argc, char **argv)

@@ -10,16 +10,16 @@
 
 struct source;
 
-/*
- * 0, or a negative errno and a sentence. A folder is read from beginning to end.
- */
+/* 0, or a negative errno and a sentence. A folder is read from beginning to end. */
 int source_open(const char *path, struct source **source, struct store_error *err);
 void source_close(struct source *source);
 
 /* The runs in it, oldest first: at least one. Owned by the source: struct store_entry. */
 const GArray *source_list(const struct source *source);
-/* Free with run_free(). -ENOENT: no such run. */
+/* The source's, until the next one is loaded. -ENOENT: no such run. */
 int source_load(struct source *source, int64_t id, struct run **run, struct store_error *err);
+/* Why a trace could be read only up to a point; "": all of it was. */
+const char *source_damage(const struct source *source);
 
 typedef void (*source_hold_fn)(void *opaque, const struct hold *hold);
 typedef void (*source_gap_fn)(void *opaque, uint64_t begin_ns, uint64_t end_ns, uint64_t events);

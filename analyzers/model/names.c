@@ -177,6 +177,7 @@ static const struct {
 	[ABI_LOST_NO_ACQUIRE] = {"no_acquire", "held the lock at the attach: hold unknown"},
 	[ABI_LOST_NO_RELEASE] = {"no_release", "holds whose release was not seen"},
 	[ABI_LOST_EXIT_HOLDING] = {"exit_holding", "threads that exited while holding"},
+	{"events_discarded", "events that the tracer discarded: its buffers were full"},
 	{"holds_thinned", "long holds not listed: only the longest 10000 are"},
 	{"marks_thinned", "phases not listed: only the first 100000 are"},
 };

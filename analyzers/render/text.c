@@ -161,7 +161,11 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 		run->duration_ns ? 100.0 * held / run->duration_ns : 0, D(held),
 		(unsigned long long)run_acquired(run));
 	show_lost(out, run);
-	if (run->calibrated)
+	if (!strcmp(run->source, "lttng"))
+		fprintf(out,
+			"  source      an LTTng trace; what its tracepoints take is part of the "
+			"times below\n");
+	else if (run->calibrated)
 		fprintf(out,
 			"  probe cost  %s a lock and unlock here; taken off below: %s of every "
 			"hold, %s of every wait\n",
@@ -169,7 +173,8 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 	else
 		fprintf(out,
 			"  probe cost  not measured: holds and waits are about 0.6 us too long\n");
-	show_points(out, run);
+	if (run->points->len)
+		show_points(out, run);
 	if (*run->kernel)
 		fprintf(out, "  machine     %s, %u x %s\n", run->kernel, run->cpus, run->cpu);
 }
