@@ -96,7 +96,7 @@ static int report(const struct command *command, int argc, char **argv)
 	if (code == EXIT_DONE && (fflush(stdout) || ferror(stdout)))
 		code = command_fail(EXIT_CANNOT, "cannot write the report: %s", strerror(errno));
 	if (code == EXIT_DONE && *source_damage(source))
-		code = command_fail(EXIT_CANNOT, "%s is damaged: what stands before was shown (%s)",
+		code = command_fail(EXIT_CANNOT, "%s is damaged, what can be read was shown: %s",
 				    argv[1], source_damage(source));
 	source_close(source);
 	return code;

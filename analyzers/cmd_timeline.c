@@ -90,7 +90,7 @@ static int draw_source(struct timeline *t, const char *path)
 	for (unsigned i = 0; i < list->len && !t->run && code == EXIT_DONE; i++)
 		code = draw_run(t, source, g_array_index(list, struct store_entry, i).id);
 	if (code == EXIT_DONE && *source_damage(source)) {
-		fprintf(stderr, "bqlstat: %s is damaged: what stands before is drawn (%s)\n", path,
+		fprintf(stderr, "bqlstat: %s is damaged, what can be read is drawn: %s\n", path,
 			source_damage(source));
 		t->damaged = true;
 	}

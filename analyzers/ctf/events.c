@@ -10,6 +10,7 @@
 #include <babeltrace2/babeltrace.h>
 
 #include "analyzers/ctf/events.h"
+#include "analyzers/ctf/whole.h"
 
 #define PREFIX "loadvm:"
 #define DEPTH  8 /* of folders: DIR/ust/uid/1000/64-bit, and a snapshot's one more */
@@ -30,7 +31,8 @@ struct reading {
 	GHashTable *layouts; /* const bt_event_class * -> struct layout */
 	const bt_event_class *last_class;
 	const struct layout *last_layout;
-	bool mismatch; /* the sentence is in err */
+	bool mismatch;	/* the sentence is in err */
+	GArray *wholes; /* struct ctf_whole */
 	struct store_error *err;
 };
 
@@ -403,6 +405,12 @@ static int run_graph(struct graph *g, struct reading *r, const char *path)
 			return fail(r->err, -EIO, "%s is damaged: %s", path, reason);
 		g_strlcpy(r->tally->damage, reason, sizeof(r->tally->damage));
 	}
+	for (unsigned i = 0; i < r->wholes->len && !*r->tally->damage; i++)
+		g_strlcpy(r->tally->damage, g_array_index(r->wholes, struct ctf_whole, i).damage,
+			  sizeof(r->tally->damage));
+	if (!r->tally->events && *r->tally->damage)
+		return fail(r->err, -EIO, "%s is damaged, nothing of it can be read: %s", path,
+			    r->tally->damage);
 	if (!r->tally->events && r->tally->foreign)
 		return fail(r->err, -ENODATA,
 			    "%s holds events, but none of the provider loadvm: record with "
@@ -413,12 +421,18 @@ static int run_graph(struct graph *g, struct reading *r, const char *path)
 	return 0;
 }
 
+static void clear_whole(void *whole)
+{
+	ctf_whole_clear(whole);
+}
+
 int ctf_read_events(const char *path, const struct ctf_reader *reader, struct ctf_tally *tally,
 		    struct store_error *err)
 {
 	g_autoptr(GPtrArray) traces = g_ptr_array_new_with_free_func(g_free);
 	struct reading r = {.reader = reader, .tally = tally, .err = err};
 	struct graph g = {};
+	struct ctf_whole whole;
 	char reason[300];
 	int ret = 0;
 
@@ -426,13 +440,17 @@ int ctf_read_events(const char *path, const struct ctf_reader *reader, struct ct
 	find_traces(path, DEPTH, traces);
 	if (!traces->len)
 		return fail(err, -ENOENT, "%s holds no trace: no file called metadata in it", path);
+	r.wholes = g_array_new(FALSE, FALSE, sizeof(whole));
+	g_array_set_clear_func(r.wholes, clear_whole);
 	r.layouts = g_hash_table_new_full(NULL, NULL, NULL, g_free);
 	if (!open_graph(&g, &r)) {
 		take_reason(reason, sizeof(reason));
 		ret = fail(err, -ENOTSUP, "cannot read traces here: %s", reason);
 	}
 	for (unsigned i = 0; i < traces->len && !ret; i++) {
-		if (add_trace(&g, traces->pdata[i], i))
+		ret = ctf_whole(traces->pdata[i], &whole, err);
+		g_array_append_val(r.wholes, whole);
+		if (ret || add_trace(&g, whole.path, i))
 			continue;
 		take_reason(reason, sizeof(reason));
 		ret = fail(err, -EIO, "%s is damaged: %s", (char *)traces->pdata[i], reason);
@@ -441,5 +459,6 @@ int ctf_read_events(const char *path, const struct ctf_reader *reader, struct ct
 		ret = run_graph(&g, &r, path);
 	close_graph(&g);
 	g_hash_table_unref(r.layouts);
+	g_array_unref(r.wholes);
 	return ret;
 }

@@ -501,7 +501,7 @@ static void name_roles(struct process *p)
 
 static void end_process(struct follower *f, struct process *p, const struct ctf_tally *tally)
 {
-	g_autofree char *damaged = g_strdup_printf("until the trace is damaged: %s", tally->damage);
+	g_autofree char *damaged = g_strdup_printf("as far as the trace can be read: %s", tally->damage);
 
 	keep_longest(p);
 	end_unfinished(f, p);
