@@ -28,8 +28,8 @@ struct command {
 	int (*run)(const struct command *command, int argc, char **argv);
 };
 
-extern const struct command command_record, command_report, command_timeline, command_doctor,
-	command_probes, command_bench, command_diff;
+extern const struct command command_record, command_report, command_timeline, command_lttng,
+	command_doctor, command_probes, command_bench, command_diff;
 
 /* "bqlstat: SENTENCE" on stderr. Returns code. */
 int command_fail(int code, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report timeline doctor probes bench diff help --help --version'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -55,13 +55,17 @@ _bqlstat()
 		options='-p --pid -o --output -d --duration -l --label -t --threshold -q --quiet -h --help --'
 		;;
 	report) options='-j --json -l --list -r --run -t --top -v --vcpus -h --help' ;;
+	lttng)
+		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
+		options='-o --output -p --pid -d --duration -s --snapshot -t --trigger -n --nested -b --buffer -u --user -q --quiet -h --help --'
+		;;
 	timeline) options='-o --output -f --force -r --run -s --shortest -h --help' ;;
 	doctor) options='-j --json -m --measure -h --help' ;;
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
 	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
 	help)
-		_bqlstat_words 'record report timeline doctor probes bench diff help'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff help'
 		return
 		;;
 	*) return ;;
@@ -70,6 +74,11 @@ _bqlstat()
 	*:-p | *:--pid) _bqlstat_pids; return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
 	record:-[dlt] | record:--duration | record:--label | record:--threshold) return ;;
+	lttng:-o | lttng:--output) _bqlstat_files -d; return ;;
+	lttng:-t | lttng:--trigger) _bqlstat_words 'failed hold>10ms'; return ;;
+	lttng:-u | lttng:--user) _bqlstat_words "$(compgen -u)"; return ;;
+	lttng:-[db] | lttng:--duration | lttng:--buffer) return ;;
+	lttng:lttng) _bqlstat_words 'capture'; return ;;
 	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
 	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
 	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html) _bqlstat_files -f; return ;;

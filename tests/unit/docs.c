@@ -165,7 +165,8 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "timeline", "doctor", "probes", "bench", "diff"};
+static const char *const commands[] = {"record", "report", "timeline", "lttng",
+				       "doctor", "probes", "bench",    "diff"};
 
 static void test_commands(void)
 {
@@ -276,7 +277,8 @@ static void test_pages(void)
 {
 	static const char *const names[] = {
 		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
-		"bqlstat-probes", "bqlstat-timeline", "bqlstat-bench",	"bqlstat-diff",	  "loadvm",
+		"bqlstat-probes", "bqlstat-timeline", "bqlstat-lttng",	"bqlstat-bench",
+		"bqlstat-diff",	  "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -418,10 +420,12 @@ static void test_install(void)
 	static const char *const files[] = {
 		"usr/lib/bqlstat/libloadvm.so",
 		"usr/lib/bqlstat/libloadvm-core.so",
+		"usr/lib/bqlstat/libloadvm-lttng.so",
 		"usr/share/man/man1/bqlstat.1",
 		"usr/share/man/man1/bqlstat-record.1",
 		"usr/share/man/man1/bqlstat-report.1",
 		"usr/share/man/man1/bqlstat-timeline.1",
+		"usr/share/man/man1/bqlstat-lttng.1",
 		"usr/share/man/man1/bqlstat-bench.1",
 		"usr/share/man/man1/bqlstat-diff.1",
 		"usr/share/bqlstat/scenarios/precopy.ini",
