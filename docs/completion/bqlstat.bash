@@ -78,7 +78,6 @@ _bqlstat()
 	lttng:-t | lttng:--trigger) _bqlstat_words 'failed hold>10ms'; return ;;
 	lttng:-u | lttng:--user) _bqlstat_words "$(compgen -u)"; return ;;
 	lttng:-[db] | lttng:--duration | lttng:--buffer) return ;;
-	lttng:lttng) _bqlstat_words 'capture'; return ;;
 	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
 	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
 	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html) _bqlstat_files -f; return ;;
@@ -88,6 +87,7 @@ _bqlstat()
 	esac
 	case ${COMP_WORDS[1]}:$cur in
 	*:-*) _bqlstat_words "$options" ;;
+	lttng:*) _bqlstat_words 'capture' ;;
 	doctor:[0-9]*) _bqlstat_pids ;;
 	report:* | diff:* | timeline:* | doctor:* | probes:*) _bqlstat_files -f ;;
 	*) _bqlstat_words "$options" ;;
