@@ -15,6 +15,8 @@
 struct options {
 	char *label_a, *label_b, *html, *fail_on;
 	gboolean json, markdown, all, force, strict;
+	char *least;
+	uint64_t least_ns;
 	double margin, alpha; /* per cent; a share */
 	int seed;
 };
@@ -45,7 +47,7 @@ static int print(const struct compared *compared, const struct render_diff_optio
 	if (fflush(stdout) || ferror(stdout))
 		return command_fail(EXIT_CANNOT, "cannot write the comparison: %s",
 				    strerror(errno));
-	return o->html ? write_html(compared, how, o->html) : EXIT_DONE;
+	return EXIT_DONE;
 }
 
 /* After the report: what a gate's failure means is in it. */
@@ -82,12 +84,15 @@ static int compare_sides(struct group *a, struct group *b, const GPtrArray *rule
 	if (refusal)
 		return command_fail(EXIT_CANNOT, "%s", refusal);
 	how.margin = o->margin / 100;
+	how.least_ns = (double)o->least_ns;
 	how.alpha = o->alpha;
 	how.seed = (uint32_t)o->seed;
 	compared = compare(a, b, &how);
 	if (rules)
 		look.gates = gates = gate_check(rules, compared);
-	code = print(compared, &look, o);
+	code = o->html ? write_html(compared, &look, o->html) : EXIT_DONE;
+	if (code == EXIT_DONE)
+		code = print(compared, &look, o);
 	if (code == EXIT_DONE && gates)
 		code = judge(gates, o);
 	if (gates)
@@ -98,7 +103,7 @@ static int compare_sides(struct group *a, struct group *b, const GPtrArray *rule
 
 static int diff(const struct command *command, int argc, char **argv)
 {
-	struct options o = {.margin = 10, .alpha = 0.05, .seed = 1};
+	struct options o = {.least_ns = 10000, .margin = 10, .alpha = 0.05, .seed = 1};
 	const GOptionEntry entries[] = {
 		{"a", 'a', 0, G_OPTION_ARG_STRING, &o.label_a, "the label of A's runs", "LABEL"},
 		{"b", 'b', 0, G_OPTION_ARG_STRING, &o.label_b, "the label of B's runs", "LABEL"},
@@ -115,6 +120,8 @@ static int diff(const struct command *command, int argc, char **argv)
 		 NULL},
 		{"margin", 'M', 0, G_OPTION_ARG_DOUBLE, &o.margin,
 		 "a change by less is none, per cent (10)", "PERCENT"},
+		{"least", 'L', 0, G_OPTION_ARG_STRING, &o.least,
+		 "so is one of a duration by less than this (10us)", "DUR"},
 		{"alpha", 'P', 0, G_OPTION_ARG_DOUBLE, &o.alpha,
 		 "chance of a false alarm that is accepted (0.05)", "P"},
 		{"seed", 'S', 0, G_OPTION_ARG_INT, &o.seed, "of the resampling (1)", "N"},
@@ -135,6 +142,8 @@ static int diff(const struct command *command, int argc, char **argv)
 	else if (!(o.margin > 0) || o.margin > 1000 || !(o.alpha > 0) || o.alpha >= 1)
 		code = command_fail(EXIT_USAGE, "--margin wants per cent above 0, --alpha a chance "
 						"between 0 and 1");
+	else if (o.least && !command_duration(o.least, 1000, &o.least_ns))
+		code = command_fail(EXIT_USAGE, "--least wants a duration such as 10us or 1ms");
 	else if (o.json && o.markdown)
 		code = command_fail(EXIT_USAGE, "--json or --markdown, not both");
 	else if (o.fail_on && !(rules = gate_parse(o.fail_on, &wrong)))
@@ -151,6 +160,7 @@ static int diff(const struct command *command, int argc, char **argv)
 	g_free(o.label_a);
 	g_free(o.label_b);
 	g_free(o.html);
+	g_free(o.least);
 	g_free(o.fail_on);
 	return code;
 }

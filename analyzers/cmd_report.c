@@ -15,6 +15,7 @@
 struct options {
 	int run;
 	int top;
+	char *html;
 	gboolean json, list, each_vcpu;
 };
 
@@ -67,11 +68,34 @@ static int show(struct source *source, const GArray *runs, const struct options 
 	return EXIT_DONE;
 }
 
+static int write_page(struct source *source, const GArray *runs, const struct options *o)
+{
+	g_autofree char *page = NULL;
+	g_autoptr(GError) error = NULL;
+	struct store_error err;
+	struct run *run;
+
+	if (!o->run && runs->len > 1)
+		return command_fail(EXIT_USAGE,
+				    "a page is of one run: choose one of the %u with "
+				    "--run, or compare them with `bqlstat diff`",
+				    runs->len);
+	if (source_load(source, o->run ? o->run : g_array_index(runs, struct store_entry, 0).id,
+			&run, &err))
+		return command_fail(EXIT_CANNOT, "%s", err.text);
+	page = render_html(run);
+	if (!g_file_set_contents(o->html, page, -1, &error))
+		return command_fail(EXIT_CANNOT, "cannot write %s: %s", o->html, error->message);
+	return EXIT_DONE;
+}
+
 static int report(const struct command *command, int argc, char **argv)
 {
 	struct options o = {.top = -1};
 	const GOptionEntry entries[] = {
 		{"json", 'j', 0, G_OPTION_ARG_NONE, &o.json, "for programs", NULL},
+		{"html", 'H', 0, G_OPTION_ARG_FILENAME, &o.html,
+		 "write a page with charts to this file instead", "FILE"},
 		{"list", 'l', 0, G_OPTION_ARG_NONE, &o.list, "only list the runs", NULL},
 		{"run", 'r', 0, G_OPTION_ARG_INT, &o.run, "only this run", "N"},
 		{"top", 't', 0, G_OPTION_ARG_INT, &o.top,
@@ -92,13 +116,19 @@ static int report(const struct command *command, int argc, char **argv)
 		o.top = o.json ? 0 : 20;
 	if (source_open(argv[1], &source, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
-	code = o.list ? list_runs(source_list(source)) : show(source, source_list(source), &o);
+	if (o.list)
+		code = list_runs(source_list(source));
+	else if (o.html)
+		code = write_page(source, source_list(source), &o);
+	else
+		code = show(source, source_list(source), &o);
 	if (code == EXIT_DONE && (fflush(stdout) || ferror(stdout)))
 		code = command_fail(EXIT_CANNOT, "cannot write the report: %s", strerror(errno));
 	if (code == EXIT_DONE && *source_damage(source))
 		code = command_fail(EXIT_CANNOT, "%s is damaged, what can be read was shown: %s",
 				    argv[1], source_damage(source));
 	source_close(source);
+	g_free(o.html);
 	return code;
 }
 

@@ -179,7 +179,7 @@ static void correct(struct compared *to, bool headline, void (*method)(double *,
 	}
 }
 
-/* Less than the probes can tell, or the whole interval within the margin: no change. */
+/* Less than anybody feels, or the whole interval within the margin: no change. */
 static bool is_same(const struct compared *to, const struct comparison *c)
 {
 	double margin = to->options.margin;
@@ -187,7 +187,7 @@ static bool is_same(const struct compared *to, const struct comparison *c)
 	if (MIN(c->a.n, c->b.n) < LEAST_SAME)
 		return false;
 	if (c->unit == FIGURE_NS &&
-	    fmax(fabs(c->difference.low), fabs(c->difference.high)) <= to->resolution_ns)
+	    fmax(fabs(c->difference.low), fabs(c->difference.high)) <= to->least_ns)
 		return true;
 	return c->ratio.low >= 1 / (1 + margin) && c->ratio.high <= 1 + margin;
 }
@@ -218,7 +218,9 @@ static unsigned how_many_more(const struct compared *to, const struct comparison
 
 static enum verdict judge(const struct compared *to, const struct comparison *c)
 {
-	bool significant = c->p_corrected <= to->options.alpha;
+	/* What is certain but too small to be felt is no change either, nor is it the same. */
+	bool significant = c->p_corrected <= to->options.alpha &&
+			   (c->unit != FIGURE_NS || fabs(c->difference.estimate) > to->least_ns);
 
 	if (!c->b.n)
 		return VERDICT_ONLY_A;
@@ -268,7 +270,7 @@ struct compared *compare(struct group *a, struct group *b, const struct compare_
 	to->a = a;
 	to->b = b;
 	to->options = *options;
-	to->resolution_ns = fmax(resolution_of(a), resolution_of(b));
+	to->least_ns = fmax(options->least_ns, fmax(resolution_of(a), resolution_of(b)));
 	to->all = g_array_new(FALSE, TRUE, sizeof(struct comparison));
 	g_array_set_clear_func(to->all, clear);
 	collect(to);

@@ -15,13 +15,14 @@
 #include "analyzers/stats/stats.h"
 
 struct compare_options {
-	double alpha;  /* 0.05 */
-	double margin; /* 0.1: a change by less than 10% is none */
-	double level;  /* 0.95, of the intervals */
+	double alpha;	 /* 0.05 */
+	double margin;	 /* 0.1: a change by less than 10% is none */
+	double least_ns; /* 10000: so is one of a duration by less than that; nobody feels it */
+	double level;	 /* 0.95, of the intervals */
 	uint32_t seed;
 };
 
-#define COMPARE_DEFAULTS ((struct compare_options){0.05, 0.1, 0.95, 1})
+#define COMPARE_DEFAULTS ((struct compare_options){0.05, 0.1, 10000, 0.95, 1})
 
 /* The runs of one side, all with one label. Owns the runs. */
 struct group {
@@ -69,9 +70,9 @@ struct comparison {
 struct compared {
 	struct group *a, *b; /* the caller's */
 	struct compare_options options;
-	double resolution_ns; /* what the probes cannot tell apart */
-	GArray *all;	      /* struct comparison: the whole run's first, as figures_of() orders */
-	GPtrArray *notes;     /* char *: what a reader must know before he believes it */
+	double least_ns;  /* of the options, or more where the probes cannot tell that apart */
+	GArray *all;	  /* struct comparison: the whole run's first, as figures_of() orders */
+	GPtrArray *notes; /* char *: what a reader must know before he believes it */
 	unsigned verdicts[VERDICTS]; /* of all that are judged */
 };
 

@@ -144,7 +144,7 @@ char *render_diff_json(const struct compared *to, const struct render_diff_optio
 	add_number(b, "margin", to->options.margin);
 	add_number(b, "confidence", to->options.level);
 	show_int(b, "seed", to->options.seed);
-	add_number(b, "resolution_ns", to->resolution_ns);
+	add_number(b, "least_ns", to->least_ns);
 	json_builder_end_object(b);
 	begin_array(b, "notes");
 	for (unsigned i = 0; i < to->notes->len; i++)

@@ -121,11 +121,12 @@ static void show_gates(FILE *out, const struct render_diff_options *o)
 
 void render_diff_text(FILE *out, const struct compared *to, const struct render_diff_options *o)
 {
-	g_autofree char *verdict = render_verdict(to), *machine = group_machine(to->a);
+	g_autofree char *verdict = render_verdict(to), *rest = render_verdict_rest(to);
+	g_autofree char *machine = group_machine(to->a);
 	const char *scenario = run_scenario(to->a->runs->pdata[0], NULL);
 
-	fprintf(out, "%s%s%s\n\n", o->colour ? SHOW_BOLD : "", verdict,
-		o->colour ? SHOW_PLAIN : "");
+	fprintf(out, "%s%s%s\n%s\n\n", o->colour ? SHOW_BOLD : "", verdict,
+		o->colour ? SHOW_PLAIN : "", rest);
 	show_side(out, "A", to->a);
 	show_side(out, "B", to->b);
 	if (scenario)
@@ -138,6 +139,6 @@ void render_diff_text(FILE *out, const struct compared *to, const struct render_
 	show_gates(out, o);
 	fprintf(out,
 		"\nLess is better. p is corrected for the number of figures; \"same\" means that "
-		"the\ninterval lies within %g%%, or below the %.0f ns that the probes resolve.\n",
-		100 * to->options.margin, to->resolution_ns);
+		"the\ninterval lies within %g%%, or within %g us.\n",
+		100 * to->options.margin, to->least_ns / 1e3);
 }

@@ -106,36 +106,36 @@ static unsigned count(const struct compared *to, bool headline, enum verdict ver
 char *render_verdict(const struct compared *to)
 {
 	g_autoptr(GString) worse = g_string_new(NULL), better = g_string_new(NULL);
-	g_autoptr(GString) unknown = g_string_new(NULL), text = g_string_new(NULL);
 	unsigned n_worse = count(to, true, VERDICT_WORSE, worse);
 	unsigned n_better = count(to, true, VERDICT_BETTER, better);
-	unsigned n_unknown = count(to, true, VERDICT_UNKNOWN, unknown);
-	unsigned d_worse = count(to, false, VERDICT_WORSE, NULL);
-	unsigned d_better = count(to, false, VERDICT_BETTER, NULL);
+	unsigned n_unknown = count(to, true, VERDICT_UNKNOWN, NULL);
 	const char *b = to->b->label, *a = to->a->label;
 
+	if (n_worse && n_better)
+		return g_strdup_printf("%s is worse than %s in %s; better in %s.", b, a, worse->str,
+				       better->str);
 	if (n_worse)
-		g_string_append_printf(text, "%s is worse than %s in %s", b, a, worse->str);
-	if (n_better && n_worse)
-		g_string_append_printf(text, "; better in %s", better->str);
-	else if (n_better)
-		g_string_append_printf(text,
-				       "%s is better than %s in %s, and worse in nothing "
-				       "that could be told",
+		return g_strdup_printf("%s is worse than %s in %s.", b, a, worse->str);
+	if (n_better)
+		return g_strdup_printf("%s is better than %s in %s; worse in nothing that could be "
+				       "told.",
 				       b, a, better->str);
-	if (!n_worse && !n_better && n_unknown)
-		g_string_append_printf(text, "Not enough data to say whether %s is worse than %s",
-				       b, a);
-	else if (!n_worse && !n_better)
-		g_string_append_printf(text, "%s is the same as %s, within %g%%", b, a,
-				       100 * to->options.margin);
 	if (n_unknown)
-		g_string_append_printf(text, "; undecided: %s", unknown->str);
-	g_string_append(text, ".");
-	if (d_worse || d_better)
-		g_string_append_printf(text,
-				       " In detail (sites, phases, causes, devices): %u "
-				       "worse, %u better.",
-				       d_worse, d_better);
+		return g_strdup_printf("Not enough data to say whether %s is worse than %s.", b, a);
+	return g_strdup_printf("%s is the same as %s, within %g%%.", b, a,
+			       100 * to->options.margin);
+}
+
+char *render_verdict_rest(const struct compared *to)
+{
+	g_autoptr(GString) unknown = g_string_new(NULL), text = g_string_new(NULL);
+	unsigned worse = count(to, false, VERDICT_WORSE, NULL);
+	unsigned better = count(to, false, VERDICT_BETTER, NULL);
+
+	if (count(to, true, VERDICT_UNKNOWN, unknown))
+		g_string_append_printf(text, "Undecided: %s. ", unknown->str);
+	g_string_append_printf(text,
+			       "In detail, by site, phase, cause and device: %u worse, %u better.",
+			       worse, better);
 	return g_string_free(g_steal_pointer(&text), FALSE);
 }

@@ -23,6 +23,8 @@ char *render_figure(enum figure_unit unit, double value);
 char *render_interval(struct stats_interval interval);
 /* One sentence: is B worse than A? g_free(). */
 char *render_verdict(const struct compared *compared);
+/* What is undecided, and how many details changed. g_free(). */
+char *render_verdict_rest(const struct compared *compared);
 /* "worse", "not enough data, 12 more would do". g_free(). */
 char *render_comparison_verdict(const struct comparison *comparison);
 /* Shown unless all are asked for: what changed, or is not known not to have. */

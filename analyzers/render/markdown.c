@@ -82,11 +82,12 @@ static void details(FILE *out, const struct compared *to, const struct render_di
 void render_diff_markdown(FILE *out, const struct compared *to, const struct render_diff_options *o)
 {
 	g_autofree char *plain = render_verdict(to), *verdict = escaped(plain);
+	g_autofree char *rest = render_verdict_rest(to), *undecided = escaped(rest);
 	g_autofree char *qemu_a = group_qemu(to->a), *qemu_b = group_qemu(to->b);
 	g_autofree char *machine = group_machine(to->a);
 	const char *scenario = run_scenario(to->a->runs->pdata[0], NULL);
 
-	fprintf(out, "### %s\n\n", verdict);
+	fprintf(out, "### %s\n\n%s\n\n", verdict, undecided);
 	for (unsigned i = 0; o->gates && i < o->gates->len; i++) {
 		const struct gate_result *r = &g_array_index(o->gates, struct gate_result, i);
 		g_autofree char *reason = escaped(r->reason);

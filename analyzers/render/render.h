@@ -19,6 +19,9 @@ void render_text(FILE *out, struct run *run, const struct render_options *option
 /* One JSON object; docs/report-json.md describes it. Free with g_free(). */
 char *render_json(struct run *run, const struct render_options *options);
 
+/* One self-contained page. Free with g_free(). */
+char *render_html(struct run *run);
+
 /* "0", "850 ns", "12.3 us", "1.20 s": three digits, at most 7 characters and a NUL. */
 #define RENDER_DURATION 16
 const char *render_duration(char text[RENDER_DURATION], uint64_t ns);

@@ -90,6 +90,12 @@ static struct stats_interval bootstrap(enum how how, const double *a, size_t n_a
 	return r;
 }
 
+struct stats_interval stats_median_interval(const double *values, size_t n, double level,
+					    uint32_t seed)
+{
+	return bootstrap(ALONE, values, n, NULL, 0, level, seed);
+}
+
 struct stats_interval stats_paired_ratio(const double *a, const double *b, size_t n, double level,
 					 uint32_t seed)
 {

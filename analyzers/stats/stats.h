@@ -20,6 +20,9 @@ struct stats_interval {
 	double low, high; /* the confidence interval; both the estimate when nothing varies */
 };
 
+/* The median and its percentile bootstrap interval. */
+struct stats_interval stats_median_interval(const double *values, size_t n, double level,
+					    uint32_t seed);
 /*
  * The median of a[i] / b[i], and its percentile bootstrap interval: for runs made in pairs, under
  * the same conditions each. Every b[i] is positive. `level` is e.g. 0.95; the same seed gives the

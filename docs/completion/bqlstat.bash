@@ -54,7 +54,7 @@ _bqlstat()
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
 		options='-p --pid -o --output -d --duration -l --label -t --threshold -q --quiet -h --help --'
 		;;
-	report) options='-j --json -l --list -r --run -t --top -v --vcpus -h --help' ;;
+	report) options='-j --json -H --html -l --list -r --run -t --top -v --vcpus -h --help' ;;
 	lttng)
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
 		options='-o --output -p --pid -d --duration -s --snapshot -t --trigger -n --nested -b --buffer -u --user -q --quiet -h --help --'
@@ -62,7 +62,7 @@ _bqlstat()
 	timeline) options='-o --output -f --force -r --run -s --shortest -h --help' ;;
 	doctor) options='-j --json -m --measure -h --help' ;;
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
-	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -P --alpha -S --seed -F --force -h --help' ;;
+	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -L --least -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
 	help)
 		_bqlstat_words 'record report timeline lttng doctor probes bench diff help'
@@ -80,9 +80,9 @@ _bqlstat()
 	lttng:-[db] | lttng:--duration | lttng:--buffer) return ;;
 	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
 	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
-	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html) _bqlstat_files -f; return ;;
+	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html | report:-H | report:--html) _bqlstat_files -f; return ;;
 	bench:-[abnwt] | bench:--[ab] | bench:--runs | bench:--warm-ups | bench:--threshold) return ;;
-	diff:-[abfMPS] | diff:--[ab] | diff:--fail-on | diff:--margin | diff:--alpha | diff:--seed) return ;;
+	diff:-[abfMLPS] | diff:--[ab] | diff:--fail-on | diff:--margin | diff:--least | diff:--alpha | diff:--seed) return ;;
 	report:-[rt] | report:--run | report:--top) return ;;
 	esac
 	case ${COMP_WORDS[1]}:$cur in

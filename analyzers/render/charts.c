@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Charts of comparisons, and the distribution of holds.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "analyzers/render/charts.h"
+#include "analyzers/render/figure.h"
+#include "analyzers/render/svg.h"
+
+#define RATIO_CAP 1000.0 /* drawn at the edge beyond that */
+
+static const char *class_of(enum verdict verdict)
+{
+	switch (verdict) {
+	case VERDICT_WORSE:
+		return "worse";
+	case VERDICT_BETTER:
+		return "better";
+	case VERDICT_SAME:
+		return "same";
+	default:
+		return "unknown";
+	}
+}
+
+/* ---- ratios ---- */
+
+static bool has_ratio(const struct comparison *c)
+{
+	return c->group == FIGURE_HEADLINE && c->a.n && c->b.n && c->ratio.estimate > 0 &&
+	       isfinite(c->ratio.estimate);
+}
+
+static double capped(double ratio)
+{
+	return fmin(RATIO_CAP, fmax(1 / RATIO_CAP, ratio));
+}
+
+static char *ratio_tick(double ratio)
+{
+	return g_strdup_printf("x %g", ratio);
+}
+
+static struct scale ratio_scale(const struct compared *to, double from, double to_x)
+{
+	g_autoptr(GArray) values = g_array_new(FALSE, FALSE, sizeof(double));
+	double out = 1.3;
+
+	for (unsigned i = 0; i < to->all->len; i++) {
+		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
+
+		if (has_ratio(c))
+			out = fmax(out, fmax(capped(c->ratio.high), 1 / capped(c->ratio.low)));
+	}
+	/* As far below as above: what grows and what shrinks look alike. */
+	return (struct scale){1 / out / 1.05, out * 1.05, true, from, to_x};
+}
+
+static void ratio_ticks(GString *out, const struct scale *x, double bottom)
+{
+	static const double small[] = {0.5, 0.8, 1, 1.25, 2};
+
+	if (x->high > 12) {
+		svg_axis_x(out, x, 20, bottom, 7, ratio_tick);
+		return;
+	}
+	for (unsigned i = 0; i < G_N_ELEMENTS(small); i++) {
+		g_autofree char *label = ratio_tick(small[i]);
+		double at = scale_at(x, small[i]);
+
+		if (small[i] < x->low || small[i] > x->high)
+			continue;
+		svg_line(out, at, 20, at, bottom, "grid");
+		svg_text(out, at, bottom + 14, "middle", "tick", label);
+	}
+}
+
+void chart_ratios(GString *out, const struct compared *to)
+{
+	enum { LEFT = 104, RIGHT = 640, ROW = 24, TOP = 28 };
+	struct scale x = ratio_scale(to, LEFT, RIGHT);
+	double margin = 1 + to->options.margin, bottom = TOP, y;
+	unsigned rows = 0;
+
+	for (unsigned i = 0; i < to->all->len; i++)
+		rows += has_ratio(&g_array_index(to->all, struct comparison, i));
+	if (!rows)
+		return;
+	bottom = TOP + rows * ROW;
+	svg_begin(out, 720, bottom + 24, 560, "ratios of B to A with their intervals");
+	g_string_append_printf(
+		out, "<rect x=\"%.1f\" y=\"20\" width=\"%.1f\" height=\"%.1f\" class=\"margin\"/>",
+		scale_at(&x, 1 / margin), scale_at(&x, margin) - scale_at(&x, 1 / margin),
+		bottom - 20);
+	ratio_ticks(out, &x, bottom);
+	svg_line(out, scale_at(&x, 1), 14, scale_at(&x, 1), bottom, "axis");
+	svg_text(out, scale_at(&x, 1) - 8, 12, "end", "tick", "B is less: better");
+	svg_text(out, scale_at(&x, 1) + 8, 12, "start", "tick", "B is more: worse");
+	y = TOP + ROW / 2.0;
+	for (unsigned i = 0; i < to->all->len; i++) {
+		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
+		g_autofree char *interval = render_interval(c->ratio);
+		const char *class = class_of(c->verdict);
+
+		if (!has_ratio(c))
+			continue;
+		g_string_append_printf(out, "<g class=\"%s\"><title>%s: %s, %s</title>", class,
+				       c->name, interval, verdict_name(c->verdict));
+		svg_text(out, LEFT - 8, y + 4, "end", "label", c->name);
+		svg_line(out, scale_at(&x, capped(c->ratio.low)), y,
+			 scale_at(&x, capped(c->ratio.high)), y, "interval");
+		g_string_append_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>",
+				       scale_at(&x, capped(c->ratio.estimate)), y);
+		svg_text(out, RIGHT + 6, y + 4, "start", "tick",
+			 c->verdict == VERDICT_UNKNOWN ? "?" : verdict_name(c->verdict));
+		g_string_append(out, "</g>");
+		y += ROW;
+	}
+	svg_end(out);
+}
+
+/* ---- dots ---- */
+
+static char *share_tick(double share)
+{
+	return g_strdup_printf("%.3g%%", share * 100);
+}
+
+static char *count_tick(double count)
+{
+	return g_strdup_printf("%.4g", count);
+}
+
+static tick_text tick_for(enum figure_unit unit)
+{
+	return unit == FIGURE_NS ? tick_duration : unit == FIGURE_SHARE ? share_tick : count_tick;
+}
+
+static void dots_row(GString *out, const struct scale *x, const struct sample *s, const char *class,
+		     double y, uint32_t seed)
+{
+	struct stats_interval median;
+
+	if (!s->n)
+		return;
+	median = stats_median_interval(s->values, s->n, 0.95, seed);
+	g_string_append_printf(out, "<g class=\"%s\">", class);
+	svg_line(out, scale_at(x, median.low), y, scale_at(x, median.high), y, "interval");
+	for (unsigned i = 0; i < s->n; i++)
+		/* Dots that would cover each other stand in rows, in the order of the runs. */
+		g_string_append_printf(out,
+				       "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" class=\"dot\"/>",
+				       scale_at(x, s->values[i]), y - 8 + (i % 3) * 8.0);
+	g_string_append_printf(out,
+			       "<rect x=\"%.1f\" y=\"%.1f\" width=\"3\" height=\"24\" "
+			       "class=\"median\"/></g>",
+			       scale_at(x, s->median) - 1.5, y - 12);
+}
+
+void chart_dots(GString *out, const struct compared *to, const struct comparison *c)
+{
+	enum { LEFT = 14, RIGHT = 296, TOP = 26, BOTTOM = 100 };
+	g_autofree double *all = g_new(double, c->a.n + c->b.n + 1);
+	g_autofree char *a = render_figure(c->unit, c->a.median);
+	g_autofree char *b = render_figure(c->unit, c->b.median);
+	g_autofree char *medians = g_strdup_printf("%s -> %s", a, b);
+	struct scale x;
+
+	memcpy(all, c->a.values, c->a.n * sizeof(double));
+	memcpy(all + c->a.n, c->b.values, c->b.n * sizeof(double));
+	x = scale_for(all, c->a.n + c->b.n, 1.3, LEFT, RIGHT);
+	svg_begin(out, 310, 120, 0, c->name);
+	svg_text(out, LEFT - 10, 14, "start", "label", c->name);
+	svg_text(out, RIGHT + 8, 14, "end", "tick", medians);
+	svg_axis_x(out, &x, TOP, BOTTOM, 4, tick_for(c->unit));
+	dots_row(out, &x, &c->a, "a", TOP + 20, to->options.seed);
+	dots_row(out, &x, &c->b, "b", TOP + 56, to->options.seed);
+	svg_end(out);
+}
+
+/* ---- holds ---- */
+
+#define LEAST_HOLD_NS 100.0
+
+static struct histogram merged(const struct series *s)
+{
+	struct histogram h = {0};
+
+	for (unsigned r = 0; r < s->runs->len; r++) {
+		const struct run *run = s->runs->pdata[r];
+
+		for (unsigned i = 0; i < run->usages->len; i++)
+			histogram_merge(&h, &g_array_index(run->usages, struct usage, i).hold);
+	}
+	return h;
+}
+
+static double bias_of(const struct series *s)
+{
+	double sum = 0;
+
+	for (unsigned r = 0; r < s->runs->len; r++)
+		sum += (double)((struct run *)s->runs->pdata[r])->hold_bias_ns;
+	return sum / s->runs->len;
+}
+
+/* From the longest down: steps at the buckets that hold something. */
+static void holds_line(GString *out, const struct series *s, const struct scale *x,
+		       const struct scale *y)
+{
+	struct histogram h = merged(s);
+	double bias = bias_of(s), above = 0, at = scale_at(x, (double)h.max_ns);
+
+	g_string_append_printf(out, "<path class=\"line %s\" d=\"M%.1f %.1f", s->class, at,
+			       y->from);
+	for (int b = HISTOGRAM_BUCKETS - 1; b >= 0; b--) {
+		double ns = (double)abi_bucket_low(b) - bias;
+
+		if (!h.bucket[b])
+			continue;
+		above += (double)h.bucket[b] / s->runs->len;
+		g_string_append_printf(out, "V%.1f", scale_at(y, above));
+		if (ns < LEAST_HOLD_NS)
+			break;
+		g_string_append_printf(out, "H%.1f", scale_at(x, ns));
+	}
+	g_string_append(out, "\"/>");
+}
+
+void chart_holds(GString *out, const struct series *series, unsigned n)
+{
+	enum { LEFT = 52, RIGHT = 706, TOP = 12, BOTTOM = 300 };
+	struct scale x = {LEAST_HOLD_NS, 1e6, true, LEFT, RIGHT};
+	struct scale y = {1, 10, true, BOTTOM, TOP};
+
+	for (unsigned i = 0; i < n; i++) {
+		struct histogram h = merged(&series[i]);
+
+		x.high = fmax(x.high, (double)h.max_ns * 1.3);
+		y.high = fmax(y.high, (double)h.count / series[i].runs->len * 1.3);
+		y.low = fmin(y.low, 0.9 / series[i].runs->len);
+	}
+	svg_begin(out, 720, 340, 560, "how many holds of the lock are longer than a duration");
+	svg_axis_x(out, &x, TOP, BOTTOM, 8, tick_duration);
+	svg_axis_y(out, &y, LEFT, RIGHT, 7, count_tick);
+	for (unsigned i = 0; i < n; i++)
+		holds_line(out, &series[i], &x, &y);
+	svg_text(out, RIGHT, BOTTOM + 32, "end", "tick", "held longer than");
+	svg_end(out);
+}
