@@ -13,6 +13,7 @@ libdir     ?= $(prefix)/lib/bqlstat
 mandir     ?= $(prefix)/share/man
 compdir    ?= $(prefix)/share/bash-completion/completions
 zcompdir   ?= $(prefix)/share/zsh/site-functions
+unitdir    ?= $(prefix)/lib/systemd/system
 sharedir   ?= $(prefix)/share/bqlstat
 
 BUILD      := build
@@ -58,7 +59,7 @@ BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
 	      analyzers/stats/*.c analyzers/render/*.c \
-	      analyzers/compare/*.c analyzers/ctf/*.c))
+	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/export/*.c analyzers/export/*.S))
 LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))
@@ -138,6 +139,9 @@ install: all man
 		$(DESTDIR)$(libdir)
 	install -m 644 $(MAN) $(DESTDIR)$(mandir)/man1
 	install -m 644 analyzers/lab/scenarios/*.ini $(DESTDIR)$(sharedir)/scenarios
+	install -d $(DESTDIR)$(unitdir)
+	install -m 644 docs/bqlstat-export.service $(DESTDIR)$(unitdir)
+	sed -i 's,/usr/local/bin,$(bindir),' $(DESTDIR)$(unitdir)/bqlstat-export.service
 	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
 	ln -sf bqlstat $(DESTDIR)$(compdir)/loadvm
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
@@ -255,6 +259,9 @@ $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
 		-o $@ $< -lpthread -llttng-ust -ldl
+
+# The dashboards are part of the program.
+$(O)/analyzers/export/embedded.o: $(wildcard dashboards/*.json dashboards/*/*.yaml)
 
 # Written along with the objects. Without this make would try to build them, by linking NAME.d.o.
 $(O)/%.d: ;

@@ -17,8 +17,8 @@ static const struct command command_help = {
 };
 
 static const struct command *const commands[] = {
-	&command_record, &command_report, &command_timeline, &command_lttng, &command_doctor,
-	&command_probes, &command_bench,  &command_diff,     &command_help};
+	&command_record, &command_report, &command_timeline, &command_lttng,  &command_doctor,
+	&command_probes, &command_bench,  &command_diff,     &command_export, &command_help};
 
 static void teach(FILE *out)
 {
@@ -39,6 +39,7 @@ static void teach(FILE *out)
 	      "  bqlstat report FILE                     show what was seen\n"
 	      "  bqlstat diff OLD NEW                    are these runs worse than those, and "
 	      "where?\n"
+	      "  bqlstat export                          serve all QEMUs to Prometheus\n"
 	      "  bqlstat doctor                          will it work here? what is missing?\n"
 	      "\n"
 	      "commands:\n",

@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff help --help --version'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff export help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -64,14 +64,18 @@ _bqlstat()
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
 	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -L --least -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
+	export) options='-l --listen -m --match -p --pid --qmp --qmp-discover -t --threshold -r --records -q --quiet --uid --datasource -o --output -h --help' ;;
 	help)
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff help'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff export help'
 		return
 		;;
 	*) return ;;
 	esac
 	case ${COMP_WORDS[1]}:$prev in
 	*:-p | *:--pid) _bqlstat_pids; return ;;
+	export:--uid) _bqlstat_words 'bqlstat-fleet bqlstat-vm bqlstat-incoming bqlstat-regression'; return ;;
+	export:-o | export:--output) compopt -o filenames 2>/dev/null; _bqlstat_files -d; return ;;
+	export:-[lmtr] | export:--listen | export:--match | export:--threshold | export:--records | export:--qmp | export:--datasource) return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
 	record:-[dlt] | record:--duration | record:--label | record:--threshold) return ;;
 	lttng:-o | lttng:--output) _bqlstat_files -d; return ;;
@@ -88,6 +92,7 @@ _bqlstat()
 	case ${COMP_WORDS[1]}:$cur in
 	*:-*) _bqlstat_words "$options" ;;
 	lttng:*) _bqlstat_words 'capture' ;;
+	export:*) _bqlstat_words grafana ;;
 	doctor:[0-9]*) _bqlstat_pids ;;
 	report:* | diff:* | timeline:* | doctor:* | probes:*) _bqlstat_files -f ;;
 	*) _bqlstat_words "$options" ;;

@@ -161,12 +161,12 @@ static char *zsh_block(const char *command)
 
 #define IN_HELP "^  (?:(-\\w), )?(--[a-z-]+)"
 #define IN_MAN	"\\*(--?[A-Za-z][a-z-]*)\\*(?=[ ,\n])"
-#define IN_ZSH	"\\{(-\\w),(--[a-z-]+)=?\\}"
+#define IN_ZSH	"\\{(-\\w),(--[a-z-]+)=?\\}|'\\*?(--[a-z-]+)=?\\["
 
 /* ---- the tests ---- */
 
 static const char *const commands[] = {"record", "report", "timeline", "lttng",
-				       "doctor", "probes", "bench",    "diff"};
+				       "doctor", "probes", "bench",    "diff", "export"};
 
 static void test_commands(void)
 {
@@ -278,7 +278,7 @@ static void test_pages(void)
 	static const char *const names[] = {
 		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
 		"bqlstat-probes", "bqlstat-timeline", "bqlstat-lttng",	"bqlstat-bench",
-		"bqlstat-diff",	  "loadvm",
+		"bqlstat-diff",	  "bqlstat-export", "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -427,6 +427,8 @@ static void test_install(void)
 		"usr/share/man/man1/bqlstat-timeline.1",
 		"usr/share/man/man1/bqlstat-lttng.1",
 		"usr/share/man/man1/bqlstat-bench.1",
+		"usr/share/man/man1/bqlstat-export.1",
+		"usr/lib/systemd/system/bqlstat-export.service",
 		"usr/share/man/man1/bqlstat-diff.1",
 		"usr/share/bqlstat/scenarios/precopy.ini",
 		"usr/share/man/man1/bqlstat-doctor.1",
