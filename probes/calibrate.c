@@ -104,7 +104,7 @@ static void read_result(struct tracer *t, struct shared *shared, uint32_t epoch)
 	uint64_t without = median_chunk(shared->chunk_ns[0]);
 	uint64_t with = median_chunk(shared->chunk_ns[1]);
 
-	for (uint32_t i = 0; i < t->max_sites && i < t->skel->bss->nr_sites; i++) {
+	for (uint32_t i = 0, used = sites_used(t); i < used; i++) {
 		const struct abi_site *site = &t->sites[i];
 
 		if (t->threads[site->thread].epoch != epoch || site->holds != CHUNKS * PAIRS)

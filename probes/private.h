@@ -67,7 +67,8 @@ struct tracer {
 	/* The kernel's tables, mapped. */
 	struct abi_slot *slots; /* writable: user space sets the BQL's address and arms the slot */
 	struct abi_thread *threads; /* writable, like the sites: to clear those of a QEMU that left */
-	struct abi_site *sites;
+	struct abi_site *sites; /* as far as sites_used() says */
+	size_t sites_mapped;
 	uint32_t max_sites;
 
 	char **names; /* of source files, each once */
@@ -111,8 +112,13 @@ int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
 /* The name, kept until the tracer is freed; NULL: out of memory. */
 const char *keep_name(struct tracer *tracer, const char *name);
 void names_free(struct tracer *tracer);
-/* Site records up to which there may be used ones. */
-uint32_t sites_used(const struct tracer *tracer);
+
+/* sites.c */
+
+bool sites_reserve(struct tracer *tracer);
+void sites_unmap(struct tracer *tracer);
+/* All site records below may be in use, and can be read. */
+uint32_t sites_used(struct tracer *tracer);
 
 /* process.c */
 

@@ -34,13 +34,6 @@ void names_free(struct tracer *t)
 
 /* ---- records ---- */
 
-uint32_t sites_used(const struct tracer *t)
-{
-	uint32_t used = __atomic_load_n(&t->skel->bss->nr_sites, __ATOMIC_ACQUIRE);
-
-	return used < t->max_sites ? used : t->max_sites;
-}
-
 static bool is_of(const struct tracer *t, const struct abi_thread *thread, int slot)
 {
 	return thread->epoch && thread->epoch == t->targets[slot].epoch &&
@@ -57,7 +50,7 @@ static void forget_blocked(struct tracer *t, int slot)
 	while (more) {
 		key = next;
 		more = !bpf_map_get_next_key(fd, &key, &next);
-		if (key.site < t->max_sites &&
+		if (tracer_site(t, key.site) &&
 		    is_of(t, &t->threads[t->sites[key.site].thread], slot))
 			bpf_map_delete_elem(fd, &key);
 	}
@@ -109,7 +102,7 @@ void tracer_forget(struct tracer *t, int slot)
 	target_clear(&t->targets[slot]);
 }
 
-void tracer_room(const struct tracer *t, uint64_t *used, uint64_t *room)
+void tracer_room(struct tracer *t, uint64_t *used, uint64_t *room)
 {
 	uint32_t top = sites_used(t);
 

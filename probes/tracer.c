@@ -192,11 +192,10 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	}
 	t->slots = map_table(skel->maps.slots, PROT_READ | PROT_WRITE);
 	t->threads = map_table(skel->maps.threads, PROT_READ | PROT_WRITE);
-	t->sites = map_table(skel->maps.sites, PROT_READ | PROT_WRITE);
 	t->ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, t, NULL);
 	skel->links.on_switch = bpf_program__attach(skel->progs.on_switch);
 	skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
-	if (!t->slots || !t->threads || !t->sites || !t->ring || !skel->links.on_switch ||
+	if (!t->slots || !t->threads || !sites_reserve(t) || !t->ring || !skel->links.on_switch ||
 	    !skel->links.on_exit) {
 		ret = load_failed(-errno, err);
 		goto cleanup;
@@ -232,7 +231,7 @@ void tracer_free(struct tracer *t)
 	if (t->skel) {
 		unmap_table(t->skel->maps.slots, t->slots);
 		unmap_table(t->skel->maps.threads, t->threads);
-		unmap_table(t->skel->maps.sites, t->sites);
+		sites_unmap(t);
 		bql_bpf__destroy(t->skel);
 	}
 	free(t);
@@ -394,7 +393,7 @@ static uint32_t owner_now(const struct tracer *t, int slot)
 	return __atomic_load_n(&t->skel->bss->owners[slot], __ATOMIC_ACQUIRE);
 }
 
-bool tracer_owner(const struct tracer *t, int slot, struct tracer_owner *owner)
+bool tracer_owner(struct tracer *t, int slot, struct tracer_owner *owner)
 {
 	const struct abi_slot *s = &t->slots[slot];
 	uint32_t tid = owner_now(t, slot);
@@ -446,11 +445,6 @@ void tracer_blocked(struct tracer *t, int slot, tracer_blocked_fn fn, void *opaq
 		    !bpf_map_lookup_elem(fd, &key, &sum))
 			fn(opaque, site, key.cause, &sum);
 	}
-}
-
-const struct abi_site *tracer_site(const struct tracer *t, uint32_t site)
-{
-	return site < t->max_sites ? &t->sites[site] : NULL;
 }
 
 const char *tracer_site_file(struct tracer *t, uint32_t site)

@@ -95,7 +95,7 @@ void tracer_remove(struct tracer *tracer, int target);
  */
 void tracer_forget(struct tracer *tracer, int target);
 /* Site records in use, of how many there are. */
-void tracer_room(const struct tracer *tracer, uint64_t *used, uint64_t *room);
+void tracer_room(struct tracer *tracer, uint64_t *used, uint64_t *room);
 
 /*
  * Hand over events and learn the names of new call sites, from the process while it lives. Never
@@ -127,7 +127,7 @@ struct tracer_owner {
 	const struct abi_site *site;
 	const struct abi_thread *thread;
 };
-bool tracer_owner(const struct tracer *tracer, int target, struct tracer_owner *owner);
+bool tracer_owner(struct tracer *tracer, int target, struct tracer_owner *owner);
 void tracer_phase(const struct tracer *tracer, int target, struct abi_phase *phase);
 
 /*
@@ -144,7 +144,7 @@ typedef void (*tracer_blocked_fn)(void *opaque, const struct abi_site *site, int
 void tracer_blocked(struct tracer *tracer, int target, tracer_blocked_fn fn, void *opaque);
 
 /* The record and names behind an abi_hold. NULL when its index is out of range. */
-const struct abi_site *tracer_site(const struct tracer *tracer, uint32_t site);
+const struct abi_site *tracer_site(struct tracer *tracer, uint32_t site);
 const char *tracer_site_file(struct tracer *tracer, uint32_t site);
 const struct abi_thread *tracer_thread(const struct tracer *tracer, uint32_t thread);
 /* The name of a phase's device: "" when it has none, "?" when it could not be read. */
