@@ -2,11 +2,19 @@
 /*
  * A VM with a dozen devices and two GiB of RAM, no page of it zero, arrives at a stock QEMU and at
  * the same QEMU under loadvm: how long the arriving side holds the lock while RAM loads, and what
- * the thread costs. The two take turns (A B B A ...), so that what the machine does meanwhile falls
- * on both alike.
+ * the thread costs. Holds come from runs with bqlstat attached, times from runs without and with
+ *the destination's memory allocated beforehand. Fails when a promise does not hold.
  *
- * Holds come from runs with bqlstat attached, times from runs without and with the destination's
- * memory allocated beforehand. Fails when a promise does not hold.
+ * The method, which is not to be changed with the results in sight:
+ *  - A pair is one load of each kind, one right after the other, each between two fresh QEMUs.
+ *Which is first alternates (A B B A ...), so that what the machine does meanwhile falls on both.
+ *  - The first pair of each sitting warms the page cache up and is not counted. All others are.
+ *  - How many is said beforehand, on the command line or by the default, and not by what is seen.
+ *  - Downtime is from the source's STOP event to the destination's RESUME, total time is the
+ *    source's, CPU time the destination process's from `migrate` until both have ended.
+ *  - The figure is the median of the pairs' ratios; its interval the 95% percentile bootstrap
+ *(10000 resamples, seed 1). A promise is kept when the interval's upper end keeps it.
+ *  - How busy others kept the processors is printed beside it.
  *
  *	load [--qemu VERSION] [--policy POLICY] [--pairs N] [--traced N] [--mib N] [--verbose]
  */
@@ -23,6 +31,7 @@
 #include "analyzers/render/render.h"
 #include "analyzers/stats/stats.h"
 #include "analyzers/store/store.h"
+#include "tests/bench/machine.h"
 
 enum {
 	SPARE_MIB = 128, /* beyond what the guest fills: firmware, boot sector */
@@ -40,7 +49,7 @@ enum {
 #define CPU_LIMIT     1.05
 #define TIME_LIMIT    1.25
 
-static int pairs = 7, traced_pairs = 5, fill_mib = 2048;
+static int pairs = 25, traced_pairs = 5, fill_mib = 2048;
 static char *policy = "io-free";
 static gboolean verbose;
 
@@ -54,6 +63,7 @@ struct longest {
 struct load {
 	double cpu_s, total_ms, downtime_ms;
 	struct longest ram, any;
+	double others; /* processors that other work kept busy */
 	uint64_t lost;
 	int64_t pages, zero_pages, page_bytes;
 	bool same_ram; /* the stopped guest's RAM is the same on both sides, byte for byte */
@@ -213,16 +223,6 @@ static bool event_time(struct lab_vm *vm, const char *name, double *seconds, GEr
 	return true;
 }
 
-static double cpu_seconds(pid_t pid)
-{
-	struct timespec used = {0};
-	clockid_t clock;
-
-	if (!clock_getcpuclockid(pid, &clock))
-		clock_gettime(clock, &used);
-	return used.tv_sec + used.tv_nsec / 1e9;
-}
-
 static bool read_pages(struct lab_vm *source, struct load *load, GError **error)
 {
 	g_autoptr(JsonNode) answer = lab_qmp(source, error, "query-migrate");
@@ -271,6 +271,8 @@ static bool make_load(const char *version, const char *with, enum kind kind, str
 	struct lab_migration migration = {0};
 	struct lab_vm *source, *destination;
 	double stopped = 0, resumed = 0, before;
+	struct machine begin, end;
+	pid_t pids[2];
 	bool ok;
 
 	*load = (struct load){0};
@@ -286,9 +288,14 @@ static bool make_load(const char *version, const char *with, enum kind kind, str
 		if (!record)
 			return false;
 	}
-	before = cpu_seconds(lab_vm_pid(destination));
+	pids[0] = lab_vm_pid(source);
+	pids[1] = lab_vm_pid(destination);
+	begin = machine_now(pids, 2);
+	before = machine_cpu_s(pids[1]);
 	ok = lab_pair_migrate(pair, error) && lab_pair_wait(pair, LOAD_MS, &migration, error);
-	load->cpu_s = cpu_seconds(lab_vm_pid(destination)) - before;
+	load->cpu_s = machine_cpu_s(pids[1]) - before;
+	end = machine_now(pids, 2);
+	load->others = machine_others(&begin, &end);
 	load->total_ms = migration.total_time_ms;
 	if (ok && strcmp(migration.status, "completed")) {
 		g_set_error(error, LAB_ERROR, LAB_ERROR_IO, "the migration ended %s",
@@ -324,9 +331,10 @@ static bool make_pair(const char *version, enum kind kind, int turn, struct load
 		}
 		if (verbose)
 			printf("    %-8s CPU %.3f s, total %.0f ms, downtime %.1f ms, "
-			       "holds %.3f and %.3f ms\n",
+			       "holds %.3f and %.3f ms, others %.2f\n",
 			       side ? policy : "stock", loads[side].cpu_s, loads[side].total_ms,
-			       loads[side].downtime_ms, loads[side].ram.ms, loads[side].any.ms);
+			       loads[side].downtime_ms, loads[side].ram.ms, loads[side].any.ms,
+			       loads[side].others);
 	}
 	return true;
 }
@@ -352,7 +360,7 @@ static void ratio_row(const char *what, const double *stock, const double *ours,
 
 static bool cpu_holds(const struct stats_interval *r)
 {
-	return r->estimate <= CPU_LIMIT;
+	return r->high < CPU_LIMIT;
 }
 
 static bool time_holds(const struct stats_interval *r)
@@ -360,27 +368,45 @@ static bool time_holds(const struct stats_interval *r)
 	return r->high < TIME_LIMIT;
 }
 
+static double most(const double *values, size_t n)
+{
+	double most = values[0];
+
+	for (size_t i = 1; i < n; i++)
+		most = MAX(most, values[i]);
+	return most;
+}
+
 static bool times(const char *version, GError **error)
 {
 	static double cpu[2][MAX_PAIRS], total[2][MAX_PAIRS], downtime[2][MAX_PAIRS];
+	static double others[2 * MAX_PAIRS];
+	double load_before = machine_load();
 
-	for (int n = 0; n < pairs; n++) {
+	for (int n = -1; n < pairs; n++) {
 		struct load loads[2];
 
 		if (!make_pair(version, TIMED, n, loads, error))
 			return false;
+		if (n < 0)
+			continue;
 		for (int side = 0; side < 2; side++) {
 			cpu[side][n] = loads[side].cpu_s;
 			total[side][n] = loads[side].total_ms / 1e3;
 			downtime[side][n] = loads[side].downtime_ms;
+			others[2 * n + side] = loads[side].others;
 		}
 	}
 	printf("  %-26s %10s %10s   ratio (%.0f%% interval), %d pairs\n", "untraced, medians",
 	       "stock", policy, 100 * LEVEL, pairs);
-	ratio_row("destination's CPU, s", cpu[0], cpu[1], pairs, "within 1.05", cpu_holds);
+	ratio_row("destination's CPU, s", cpu[0], cpu[1], pairs, "upper end below 1.05", cpu_holds);
 	ratio_row("total time, s", total[0], total[1], pairs, "upper end below 1.25", time_holds);
 	ratio_row("downtime, ms", downtime[0], downtime[1], pairs, "upper end below 1.25",
 		  time_holds);
+	printf("  others kept %.2f processors busy (median of %d loads; most %.2f); load average "
+	       "%.1f before, %.1f after\n",
+	       stats_median(others, 2 * pairs), 2 * pairs, most(others, 2 * pairs), load_before,
+	       machine_load());
 	return true;
 }
 
@@ -396,11 +422,13 @@ static bool holds(const char *version, GError **error)
 	struct longest most_ram[2] = {0}, most_any[2] = {0};
 	uint64_t lost = 0;
 
-	for (int n = 0; n < traced_pairs; n++) {
+	for (int n = -1; n < traced_pairs; n++) {
 		struct load loads[2];
 
 		if (!make_pair(version, TRACED, n, loads, error))
 			return false;
+		if (n < 0)
+			continue;
 		for (int side = 0; side < 2; side++) {
 			ram[side][n] = loads[side].ram.ms;
 			any[side][n] = loads[side].any.ms;
@@ -466,7 +494,7 @@ int main(int argc, char **argv)
 	const GOptionEntry entries[] = {
 		{"qemu", 'q', 0, G_OPTION_ARG_STRING, &version, "only this one", "VERSION"},
 		{"policy", 'p', 0, G_OPTION_ARG_STRING, &policy, "io-free", "POLICY"},
-		{"pairs", 'n', 0, G_OPTION_ARG_INT, &pairs, "untraced pairs (7)", "N"},
+		{"pairs", 'n', 0, G_OPTION_ARG_INT, &pairs, "untraced pairs (25)", "N"},
 		{"traced", 't', 0, G_OPTION_ARG_INT, &traced_pairs, "traced pairs (5)", "N"},
 		{"mib", 'm', 0, G_OPTION_ARG_INT, &fill_mib, "RAM that loads (2048)", "N"},
 		{"verbose", 'v', 0, G_OPTION_ARG_NONE, &verbose, "each load's figures", NULL},
