@@ -6,6 +6,7 @@
 
 enum {
 	FILL_MIB = 64,
+	SLOW_FILL_MIB = 24, /* of a postcopy, whose stream is slow */
 	DIRTY_MIB = 4,
 	MULTIFD_CHANNELS = 2,
 	MIGRATION_TIMEOUT_MS = 60000,
@@ -19,6 +20,7 @@ const char *lab_stall_place_name(enum lab_stall_place place)
 		[LAB_STALL_RAM] = "mid-RAM",
 		[LAB_STALL_DEVICE] = "mid-device-state",
 		[LAB_STALL_MULTIFD] = "one multifd channel",
+		[LAB_STALL_LATE] = "mid-postcopy-RAM",
 	};
 
 	return names[place];
@@ -37,7 +39,8 @@ static struct lab_rule rule_for(const struct lab_stall_options *options)
 		rule.offset_bytes = 8 << 20;
 		break;
 	case LAB_STALL_DEVICE:
-		/* After the section's name and before most of its fields: QEMU is inside load_state. */
+		/* After the section's name and before most of its fields: QEMU is inside
+		 * load_state. */
 		rule.section = LAB_SECTION_NET;
 		rule.offset_bytes = 64;
 		break;
@@ -47,6 +50,11 @@ static struct lab_rule rule_for(const struct lab_stall_options *options)
 		rule.offset_bytes = 1 << 20;
 		/* Else the source may never come to say "wait for every channel now". */
 		rule.hoard = true;
+		break;
+	case LAB_STALL_LATE:
+		/* Well beyond the package that has the devices in it. */
+		rule.section = LAB_SECTION_NET;
+		rule.offset_bytes = 4 << 20;
 		break;
 	case LAB_STALL_NOWHERE:
 	case LAB_STALL_PLACES:
@@ -59,17 +67,17 @@ bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_res
 		   GError **error)
 {
 	const struct lab_rule rule = rule_for(options);
-	const char *launcher[] = { lab_program("loadvm"), "--quiet", "--policy", options->policy,
-				   "--", NULL };
+	const struct lab_journey journey = {.policy = options->policy, .copy = options->copy};
 	const struct lab_pair_options pair_options = {
-		.vm = {
-			.version = options->version,
-			.devices = LAB_DEVICES_DOZEN,
-			.guest = true,
-			.fill_mib = FILL_MIB,
-			.dirty_mib = DIRTY_MIB,
-		},
-		.destination_launcher = options->policy ? launcher : NULL,
+		.vm =
+			{
+				.version = options->version,
+				.devices = LAB_DEVICES_DOZEN,
+				.guest = true,
+				.fill_mib =
+					options->copy == LAB_COPY_PRE ? FILL_MIB : SLOW_FILL_MIB,
+				.dirty_mib = DIRTY_MIB,
+			},
 		.multifd = options->place == LAB_STALL_MULTIFD ? MULTIFD_CHANNELS : 0,
 		.rules = &rule,
 		.n_rules = options->place != LAB_STALL_NOWHERE,
@@ -81,11 +89,7 @@ bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_res
 	struct lab_vm *destination;
 
 	memset(result, 0, sizeof(*result));
-	if (options->policy && !launcher[0]) {
-		g_set_error(error, LAB_ERROR, LAB_ERROR_UNAVAILABLE, "loadvm is not built");
-		return false;
-	}
-	pair = lab_pair_new(&pair_options, error);
+	pair = lab_journey_new(&journey, &pair_options, error);
 	if (!pair)
 		return false;
 	destination = lab_pair_destination(pair);
@@ -96,7 +100,7 @@ bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_res
 	if (!idle_poller)
 		return false;
 	monitor_poller = lab_poller_new(destination, error);
-	if (!monitor_poller || !lab_pair_migrate(pair, error) ||
+	if (!monitor_poller || !lab_journey_begin(&journey, pair, error) ||
 	    !lab_pair_wait(pair, MIGRATION_TIMEOUT_MS, &result->migration, error))
 		return false;
 	lab_poller_stop(monitor_poller, &result->monitor);

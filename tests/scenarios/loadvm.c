@@ -492,7 +492,7 @@ int main(int argc, char **argv)
 		    test_arrives);
 		add("sandbox", CELL(q, "io-free", LAB_STALL_NOWHERE), test_sandbox);
 		add("postcopy", CELL(q, "io-free", LAB_STALL_NOWHERE), test_postcopy);
-		for (int place = LAB_STALL_RAM; place < LAB_STALL_PLACES; place++) {
+		for (int place = LAB_STALL_RAM; place <= LAB_STALL_MULTIFD; place++) {
 			add("quit", CELL(q, "io-free", place), test_quit);
 			add("quit", CELL(q, "wait", place, .signal = SIGTERM), test_quit);
 		}
@@ -502,7 +502,7 @@ int main(int argc, char **argv)
 		add("cut-stream", CELL(q, "io-free", LAB_STALL_DEVICE, .fault = LAB_FAULT_FIN),
 		    test_fails_as_stock);
 	}
-	for (int place = LAB_STALL_RAM; place < LAB_STALL_PLACES; place++)
+	for (int place = LAB_STALL_RAM; place <= LAB_STALL_MULTIFD; place++)
 		add("stall", CELL("11.1", "io-free", place), test_stall);
 	add("gdb", CELL("7.2", "io-free", LAB_STALL_RAM), test_gdb);
 	add("gdb", CELL("10.0", "io-free", LAB_STALL_DEVICE), test_gdb);

@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++) {
 		add(versions[v], NULL, LAB_STALL_MULTIFD, test_freezes);
 		for (size_t p = 0; p < G_N_ELEMENTS(policies); p++)
-			for (int place = LAB_STALL_RAM; place < LAB_STALL_PLACES; place++) {
+			for (int place = LAB_STALL_RAM; place <= LAB_STALL_MULTIFD; place++) {
 				bool freezes = place == LAB_STALL_DEVICE &&
 					       !strcmp(policies[p], "section");
 
