@@ -18,13 +18,15 @@
 /*
  * A pthread mutex is not fair: who drops and retakes it at once wins against the waiter that is
  * still being woken, again and again (0.4-0.6 s without the lock were seen for the main thread). So
- * stand back until somebody has taken it and is done, within limits: a woken thread runs well
- * within the first unless the machine is overloaded. Whoever had to queue for the mutex leaves its
- * word at "waited for" though nobody does: the second is for when that was ourselves. A waiter that
- * misses it marks the word anew and gets the first at our next drop.
+ * stand back until somebody has taken it and is done, within a limit that a woken thread keeps
+ * unless the machine is overloaded.
+ *
+ * Not at each drop: a device's state that changes the memory map wakes the RCU thread and every
+ * vCPU of TCG, and standing back for each of them after each device made downtime longer by a
+ * third. Who waits gets the lock so often, and by chance in between.
  */
-#define HANDOFF_LIMIT_NS	1000000
-#define HANDOFF_LIMIT_MARKED_NS 100000
+#define HANDOFF_LIMIT_NS 500000
+#define HANDOFF_EVERY_NS 2000000
 
 /* Guards all of `life`. Taken with or without the BQL, never the other way round. */
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -35,8 +37,8 @@ static struct {
 	bool over;    /* parked or ended: runs no code of QEMU's any more */
 } life;
 
-/* The incoming thread's own: it had to queue when it last took the lock. */
-static bool marked;
+/* The incoming thread's own: when others last had a fair chance of the lock. */
+static uint64_t chance_ns;
 
 static uint64_t now_ns(void)
 {
@@ -49,6 +51,22 @@ static uint64_t now_ns(void)
 static int bql_word(void)
 {
 	return __atomic_load_n(qemu.bql_word, __ATOMIC_RELAXED);
+}
+
+static bool handoff_due(void)
+{
+	return bql_word() == 2 && now_ns() - chance_ns >= HANDOFF_EVERY_NS;
+}
+
+/*
+ * With the lock held. Its word says "perhaps" long after: a condition variable that took the lock
+ * back leaves it so, as does whoever had to queue. The kernel knows: wake one of those asleep on
+ * it. That is no more than a head start for whom the unlock would wake; glibc's lock looks again
+ * and sleeps.
+ */
+static bool somebody_waits(void)
+{
+	return syscall(SYS_futex, qemu.bql_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) > 0;
 }
 
 /* Not held: neither the lock nor life_lock. */
@@ -83,7 +101,6 @@ static void set_waiting(bool waiting)
 static void take(const char *file, int line)
 {
 	qemu.bql_lock(file, line);
-	marked = bql_word() == 2;
 	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
 	 * it. */
 	if (stopping()) {
@@ -104,21 +121,21 @@ static long preemptions(void)
  * Sleeps on the mutex's own futex, as polling misses a waiter that is quick. Whoever releases a
  * mutex that was waited for wakes one sleeper; when that is us, it is passed on to the waiter that
  * we stood in front of. A waiter that is woken on our own processor may have come and gone before
- * we get here: without the look at that, 20 of 20 contended drops of a load cost 1 ms each.
+ * we get here: without the look at that, 20 of 20 contended drops of a load cost 1 ms each. False
+ * when the waiter was not there in time: on an overloaded machine it is to have another try soon.
  */
-static void stand_back(const struct scope *scope)
+static bool stand_back(const struct scope *scope)
 {
-	uint64_t limit = marked ? HANDOFF_LIMIT_MARKED_NS : HANDOFF_LIMIT_NS;
 	uint64_t begin, stood;
 	struct timespec left = {0};
 	bool woken, taken;
 
 	if (!scope->contended || scope->preemptions != preemptions())
-		return;
+		return true;
 	begin = now_ns();
-	if (begin - scope->since_ns >= limit)
-		return;
-	left.tv_nsec = (long)(limit - (begin - scope->since_ns));
+	if (begin - scope->since_ns >= HANDOFF_LIMIT_NS)
+		return true;
+	left.tv_nsec = (long)(HANDOFF_LIMIT_NS - (begin - scope->since_ns));
 	woken = !syscall(SYS_futex, qemu.bql_word, FUTEX_WAIT_PRIVATE, 0, &left, NULL, 0);
 	/* EAGAIN: the word was not 0 any more. */
 	taken = woken || errno == EAGAIN;
@@ -132,6 +149,7 @@ static void stand_back(const struct scope *scope)
 	loadvm_status.handoff_ns += stood;
 	if (stood > loadvm_status.handoff_max_ns)
 		loadvm_status.handoff_max_ns = stood;
+	return taken;
 }
 
 void scope_drop(struct scope *scope, enum scope_kind kind)
@@ -139,7 +157,7 @@ void scope_drop(struct scope *scope, enum scope_kind kind)
 	*scope = (struct scope){.kind = kind, .held = qemu.bql_locked()};
 
 	if (scope->held) {
-		scope->contended = bql_word() == 2;
+		scope->contended = handoff_due() && somebody_waits();
 		if (scope->contended)
 			scope->preemptions = preemptions();
 		loadvm_status.drops++;
@@ -158,8 +176,11 @@ void scope_retake(struct scope *scope, const char *file, int line)
 	if (stopping())
 		park();
 	if (scope->held) {
-		stand_back(scope);
+		bool missed = !stand_back(scope);
+
 		take(file, line);
+		if (!missed && (scope->contended || now_ns() - scope->since_ns >= HANDOFF_LIMIT_NS))
+			chance_ns = now_ns();
 	}
 }
 
@@ -173,7 +194,7 @@ void scope_breathe(const char *file, int line)
 			qemu.bql_unlock();
 		park();
 	}
-	if (!held || bql_word() != 2)
+	if (!held || !handoff_due())
 		return;
 	scope_drop(&scope, SCOPE_WORK);
 	scope_retake(&scope, file, line);
@@ -182,6 +203,7 @@ void scope_breathe(const char *file, int line)
 void scope_begin_thread(const char *file, int line)
 {
 	take(file, line);
+	chance_ns = now_ns();
 }
 
 void scope_end_thread(void (*last)(void))

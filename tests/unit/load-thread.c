@@ -14,7 +14,7 @@
 
 enum {
 	LOADS = 20,
-	TURNS = 400, /* at which a script lets go of the lock */
+	TURNS = 1000, /* at which a script lets go of the lock */
 	WAITERS = 3,
 	TIMEOUT_S = 60,
 };
@@ -351,11 +351,57 @@ static void fair(gconstpointer policy)
 		g_test_message("waiter %d: %u times, missed turns: median %u, p90 %u, most %u", i,
 			       w->n, w->missed[w->n / 2], w->missed[w->n * 9 / 10],
 			       w->missed[w->n - 1]);
-		/* An unfair mutex: half of the waits last for dozens of turns, or all of them. */
-		g_assert_cmpuint(w->n, >=, TURNS / 20);
-		g_assert_cmpuint(w->missed[w->n / 2], <=, 8);
-		g_assert_cmpuint(w->missed[w->n * 9 / 10], <=, 12);
+		/*
+		 * Ten turns or so are between two hand-offs, and there are other waiters. An unfair
+		 * mutex: half of the waits last for hundreds of turns, or all of them.
+		 */
+		g_assert_cmpuint(w->n, >=, TURNS / 50);
+		g_assert_cmpuint(w->missed[w->n / 2], <=, 30);
+		g_assert_cmpuint(w->missed[w->n * 9 / 10], <=, 60);
 	}
+}
+
+static void quick_device(void *opaque)
+{
+	++*(int *)opaque;
+}
+
+/* A condition variable that takes the lock back marks it as waited for. Nobody waits. */
+static int marks_lock(QEMUFile *f, void *errp)
+{
+	static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+	uint64_t contended = loadvm_status.contended;
+	int loaded = 0;
+
+	(void)f;
+	(void)errp;
+	for (int i = 0; i < 10; i++) {
+		struct timespec until;
+
+		/* Longer than from one hand-off to the next. */
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += (until.tv_nsec + 3000000) / 1000000000;
+		until.tv_nsec = (until.tv_nsec + 3000000) % 1000000000;
+		pthread_cond_timedwait(&never, &host_bql, &until);
+		g_assert_cmpint(*qemu.bql_word, ==, 2);
+		load_device(quick_device, &loaded);
+	}
+	g_assert_cmpuint(loadvm_status.contended, ==, contended);
+	host_add(&host.mark, 1);
+	return loaded;
+}
+
+static void nobody(gconstpointer policy)
+{
+	host_init(policy);
+	host_incoming(marks_lock, NULL, NULL);
+	host_unlock();
+	while (!host_now().mark)
+		g_usleep(1000);
+	host_lock(__FILE__, __LINE__);
+	while (host_co.running)
+		host_loop();
+	g_assert_cmpint(host_co.result, ==, 10);
 }
 
 /* ---- quit ---- */
@@ -574,10 +620,9 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*test)(gconstpointer policy);
 	} each[] = {
-		{"balanced", balanced},
-		{"load-threads", load_threads},
-		{"kicked", kicked},
-		{"fair", fair},
+		{"balanced", balanced}, {"load-threads", load_threads},
+		{"kicked", kicked},	{"fair", fair},
+		{"nobody", nobody},
 	};
 
 	g_test_init(&argc, &argv, NULL);
