@@ -74,7 +74,7 @@ MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo
 
-.PHONY: help deps all build demo check bench soak install clean tests man
+.PHONY: help deps all build demo check vmcheck bench soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -87,6 +87,7 @@ help:
 	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
 	@echo 'make soak      every combination of the arrival tests, then N=500 random migrations a'
 	@echo '               version, SEED=1 (about half an hour)'
+	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2'
 	@echo 'make bench     measure the probes and the runtime on this machine'
 	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
 	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
@@ -125,6 +126,19 @@ soak: deps
 	@O=$(O) ARRIVAL=all TEST_TIMEOUT=3600 tests/run \
 		$(filter %/arrival %/arrival-ends %/arrival-changes,$(SCENARIOS))
 	@O=$(O) $(O)/tests/soak/soak $(N) $(SEED)
+
+# The same tests under each kernel that `build/vm --list` names. VM_KERNELS="6.1" for one.
+VM_KERNELS ?= 5.10 6.1 6.12 7.2
+vmcheck: PACKAGES += xz-utils zstd
+vmcheck: deps
+	+@$(MAKE) --no-print-directory all $(O)/vm $(O)/vm-init $(O)/tests/vm/kernel
+	@failed=0; for k in $(VM_KERNELS); do \
+		echo "## Linux $$k"; \
+		$(O)/vm -k $$k -- true; \
+		case $$? in \
+		0) O=$(O) $(O)/vm -k $$k -t 900 -- tests/run $(O)/tests/vm/kernel || failed=1;; \
+		3) echo "SKIP Linux $$k: it cannot be had here";; \
+		*) failed=1;; esac; done; exit $$failed
 
 tests: $(UNIT) $(SCENARIOS)
 

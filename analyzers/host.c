@@ -15,6 +15,7 @@
 #include "analyzers/render/render.h"
 #include "probes/features.h"
 #include "probes/tracer.h"
+#include "runtime/seams/seams.h"
 
 /* CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON. */
 #define AS_ROOT                                                                                    \
@@ -57,40 +58,40 @@ static void check_kernel(GPtrArray *checks)
 static void check_features(GPtrArray *checks, const struct features *f)
 {
 	static const struct {
-		const char *name, *what, *mend;
+		const char *what, *mend;
 	} known[FEATURES] = {
-		[FEATURE_BTF] = {"BTF", "the kernel describes its types in /sys/kernel/btf/vmlinux",
+		[FEATURE_BTF] = {"the kernel describes its types in /sys/kernel/btf/vmlinux",
 				 "use a kernel built with CONFIG_DEBUG_INFO_BTF (every current "
 				 "distribution's), with /sys mounted"},
-		[FEATURE_UPROBE] = {"uprobes", "one was put on bqlstat itself and counted right",
+		[FEATURE_UPROBE] = {"one was put on bqlstat itself and counted right",
 				    "use a kernel built with CONFIG_UPROBE_EVENTS and "
 				    "CONFIG_PERF_EVENTS, with /sys mounted"},
-		[FEATURE_PROGRAM] = {"uprobe programs", "BPF programs at uprobes load",
+		[FEATURE_PROGRAM] = {"BPF programs at uprobes load",
 				     "use a kernel built with CONFIG_BPF_SYSCALL and "
 				     "CONFIG_BPF_EVENTS"},
-		[FEATURE_COOKIE] = {"attach cookies", "a program learns which probe it runs for",
+		[FEATURE_COOKIE] = {"a program learns which probe it runs for",
 				    "use Linux 5.15 or newer"},
-		[FEATURE_SWITCH] = {"sched_switch", "programs at the scheduler's tracepoint load",
+		[FEATURE_SWITCH] = {"programs at the scheduler's tracepoint load",
 				    "use Linux 5.15 or newer with BTF"},
-		[FEATURE_REGISTERS] = {"task registers", "the system call of a sleeper can be told",
+		[FEATURE_REGISTERS] = {"the system call of a sleeper can be told",
 				       "use Linux 5.15 or newer with BTF"},
-		[FEATURE_RING_BUFFER] = {"ring buffer", "events reach user space in order",
+		[FEATURE_RING_BUFFER] = {"events reach user space in order",
 					 "use Linux 5.15 or newer"},
-		[FEATURE_TASK_STORAGE] = {"task storage", "each thread carries its own state",
+		[FEATURE_TASK_STORAGE] = {"each thread carries its own state",
 					  "use Linux 5.15 or newer with BTF"},
 	};
 
 	for (int i = 0; i < FEATURES; i++) {
 		switch (f->has[i]) {
 		case FEATURE_YES:
-			checks_add(checks, CHECK_OK, known[i].name, NULL, "%s", known[i].what);
+			checks_add(checks, CHECK_OK, feature_name(i), NULL, "%s", known[i].what);
 			break;
 		case FEATURE_NO:
-			checks_add(checks, CHECK_MISSING, known[i].name, known[i].mend,
+			checks_add(checks, CHECK_MISSING, feature_name(i), known[i].mend,
 				   "this kernel refuses it");
 			break;
 		case FEATURE_UNSEEN:
-			checks_add(checks, CHECK_UNSEEN, known[i].name, NULL,
+			checks_add(checks, CHECK_UNSEEN, feature_name(i), NULL,
 				   "this user may not try it");
 			break;
 		}
@@ -231,6 +232,49 @@ static void check_cost(GPtrArray *checks, const struct features *f, const struct
 		checks_add(checks, CHECK_UNSEEN, "lock cost", NULL, "the measurement failed");
 }
 
+/*
+ * Whether this kernel does with each instruction what the seam map takes for granted when it
+ * chooses places.
+ */
+static void check_instructions(GPtrArray *checks)
+{
+	static const char *const ways[] = {
+		[WAY_EMULATED] = "emulated",
+		[WAY_STEPPED] = "single-stepped",
+		[WAY_CALLED] = "turned into a call",
+	};
+	g_autoptr(GString) text = g_string_new(NULL), wrong = g_string_new(NULL);
+	const struct features_insn *list;
+	size_t count;
+
+	list = features_instructions(&count);
+	for (unsigned way = WAY_EMULATED; way < G_N_ELEMENTS(ways); way++) {
+		bool first = true;
+
+		for (size_t i = 0; i < count; i++) {
+			if (list[i].way != way)
+				continue;
+			if (first)
+				g_string_append_printf(text, "%s%s ", text->len ? "; " : "",
+						       ways[way]);
+			g_string_append_printf(text, "%s%s", first ? "" : ", ", list[i].name);
+			first = false;
+		}
+	}
+	for (size_t i = 0; i < count; i++)
+		if (seam_emulated(list[i].code, 16) && list[i].way != WAY_EMULATED)
+			g_string_append_printf(wrong, "%s%s", wrong->len ? ", " : "", list[i].name);
+	if (!text->len)
+		checks_add(checks, CHECK_UNSEEN, "instructions", NULL, "this user may not try it");
+	else if (wrong->len)
+		checks_add(checks, CHECK_NOTE, "instructions",
+			   "nothing: recording works, but costs more than `bqlstat probes` says",
+			   "this kernel does not emulate %s, unlike others; %s", wrong->str,
+			   text->str);
+	else
+		checks_add(checks, CHECK_OK, "instructions", NULL, "%s", text->str);
+}
+
 static void check_programs(GPtrArray *checks, const struct features *f, bool measure)
 {
 	const struct tracer_opts opts = {.threshold_ns = 1000000, .calibrate = measure};
@@ -297,5 +341,7 @@ void host_checks(GPtrArray *checks, bool measure)
 	check_features(checks, &features);
 	check_memlock(checks);
 	check_programs(checks, &features, measure);
+	if (measure)
+		check_instructions(checks);
 	check_loadvm(checks);
 }

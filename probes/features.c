@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "probes/features.h"
@@ -18,19 +19,55 @@
 #define CHUNKS 21
 #define HITS   50 /* a chunk: short enough that most chunks see no interrupt */
 
-void bqlstat_stepped(void);
+/*
+ * One function for each kind of instruction, which is its first. No nop5 in a function with a red
+ * zone: the kernel may turn a probed one into a call.
+ */
+#define KIND(name, code)                                                                           \
+	void bqlstat_##name(void);                                                                 \
+	asm(".text\n.globl bqlstat_" #name "\n.type bqlstat_" #name ", @function\n.balign 16\n"    \
+	    "bqlstat_" #name ":\n"                                                                 \
+	    "\t" code "\n.size bqlstat_" #name ", . - bqlstat_" #name "\n")
 
-/* The kernel emulates a nop and single-steps a mov (arch/x86/kernel/uprobes.c). */
-asm(".text\n"
-    ".globl bqlstat_emulated\n"
-    ".type bqlstat_emulated, @function\n"
-    "bqlstat_emulated:	nop\n"
-    "			ret\n"
-    ".size bqlstat_emulated, . - bqlstat_emulated\n"
-    ".type bqlstat_stepped, @function\n"
-    "bqlstat_stepped:	mov %rdi, %rax\n"
-    "			ret\n"
-    ".size bqlstat_stepped, . - bqlstat_stepped\n");
+KIND(emulated, "nop; ret");
+KIND(push, "push %rbx; pop %rbx; ret");
+KIND(push_high, "push %r12; pop %r12; ret");
+KIND(call, "call 1f; 1: add $8, %rsp; ret");
+KIND(jmp_short, ".byte 0xeb, 0; ret");
+KIND(jmp, ".byte 0xe9; .long 0; ret");
+KIND(jcc_short, ".byte 0x74, 0; ret");
+KIND(jcc, ".byte 0x0f, 0x84; .long 0; ret");
+KIND(nop5, ".byte 0x0f, 0x1f, 0x44, 0, 0; ret");
+KIND(nop10, ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84; .long 0; .byte 0; ret");
+KIND(mov, "mov %rdi, %rax; ret");
+KIND(sub, "sub $8, %rsp; add $8, %rsp; ret");
+KIND(test, "test %edi, %edi; ret");
+KIND(lea, "lea 8(%rdi), %rax; ret");
+KIND(endbr64, "endbr64; ret");
+#undef KIND
+
+#define KIND(text, name)                                                                           \
+	{                                                                                          \
+		text, (const uint8_t *)bqlstat_##name, WAY_UNKNOWN, 0                              \
+	}
+static struct features_insn kinds[] = {
+	KIND("nop", emulated),
+	KIND("push", push),
+	KIND("push %r8-15", push_high),
+	KIND("call", call),
+	KIND("jmp", jmp),
+	KIND("short jmp", jmp_short),
+	KIND("jcc", jcc),
+	KIND("short jcc", jcc_short),
+	KIND("nop5", nop5),
+	KIND("nop10", nop10),
+	KIND("mov", mov),
+	KIND("sub", sub),
+	KIND("test", test),
+	KIND("lea", lea),
+	KIND("endbr64", endbr64),
+};
+#undef KIND
 
 /* ---- uprobes, without BPF ---- */
 
@@ -89,6 +126,70 @@ static enum feature_state time_uprobe(void (*at)(void), uint64_t *hit_ns)
 	}
 	close(fd);
 	return state;
+}
+
+/* ---- instructions ---- */
+
+/*
+ * Timing would be a guess. For stepping the kernel maps a page of copies into the process, for its
+ * calls one that they go to (kernel/events/uprobes.c, arch/x86/kernel/uprobes.c); emulation needs
+ * neither.
+ */
+static enum feature_way way_here(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	enum feature_way way = f ? WAY_EMULATED : WAY_UNKNOWN;
+	char line[4352];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strstr(line, "[uprobes-trampoline]"))
+			way = WAY_CALLED;
+		else if (strstr(line, "[uprobes]") && way == WAY_EMULATED)
+			way = WAY_STEPPED;
+	}
+	if (f)
+		fclose(f);
+	return way;
+}
+
+/* In a child: what one kind has brought about must not be taken for what the next has. */
+static void try_instruction(struct features_insn *insn)
+{
+	struct {
+		enum feature_way way;
+		uint64_t hit_ns;
+	} answer = {};
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return;
+	pid = fork();
+	if (!pid) {
+		void (*at)(void) = (void (*)(void))insn->code;
+
+		if (time_uprobe(at, &answer.hit_ns) == FEATURE_YES)
+			answer.way = way_here();
+		_exit(write(ends[1], &answer, sizeof(answer)) != sizeof(answer));
+	}
+	close(ends[1]);
+	if (pid > 0 && read(ends[0], &answer, sizeof(answer)) == sizeof(answer)) {
+		insn->way = answer.way;
+		insn->hit_ns = answer.hit_ns;
+	}
+	close(ends[0]);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
+const struct features_insn *features_instructions(size_t *count)
+{
+	*count = sizeof(kinds) / sizeof(*kinds);
+	for (size_t i = 0; i < *count; i++) {
+		kinds[i].way = WAY_UNKNOWN;
+		try_instruction(&kinds[i]);
+	}
+	return kinds;
 }
 
 /* ---- programs and maps ---- */
@@ -150,6 +251,22 @@ static enum feature_state map_type(enum bpf_map_type type)
 	return ret > 0 ? FEATURE_YES : FEATURE_NO;
 }
 
+const char *feature_name(enum feature feature)
+{
+	static const char *const names[FEATURES] = {
+		[FEATURE_BTF] = "BTF",
+		[FEATURE_UPROBE] = "uprobes",
+		[FEATURE_PROGRAM] = "uprobe programs",
+		[FEATURE_COOKIE] = "attach cookies",
+		[FEATURE_SWITCH] = "sched_switch",
+		[FEATURE_REGISTERS] = "task registers",
+		[FEATURE_RING_BUFFER] = "ring buffer",
+		[FEATURE_TASK_STORAGE] = "task storage",
+	};
+
+	return names[feature];
+}
+
 static int silent(enum libbpf_print_level level, const char *format, va_list args)
 {
 	(void)level;
@@ -166,7 +283,7 @@ void features_probe(struct features *f)
 	f->has[FEATURE_BTF] = access("/sys/kernel/btf/vmlinux", R_OK) ? FEATURE_NO : FEATURE_YES;
 	f->has[FEATURE_UPROBE] = time_uprobe(bqlstat_emulated, &f->emulated_ns);
 	if (f->has[FEATURE_UPROBE] == FEATURE_YES)
-		time_uprobe(bqlstat_stepped, &f->stepped_ns);
+		time_uprobe(bqlstat_mov, &f->stepped_ns);
 	try_programs(f->has);
 	/* libbpf's own probes do not tell "not allowed" from "not there". */
 	if (f->has[FEATURE_PROGRAM] == FEATURE_UNSEEN) {

@@ -6,6 +6,7 @@
 #ifndef FEATURES_H
 #define FEATURES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum feature {
@@ -34,5 +35,28 @@ struct features {
 
 /* Takes about 50 ms. Leaves nothing behind. */
 void features_probe(struct features *features);
+/* What a reader calls it: "attach cookies". */
+const char *feature_name(enum feature feature);
+
+/* What the kernel does when a uprobe stands on an instruction. */
+enum feature_way {
+	WAY_UNKNOWN,  /* no probe may go there, or this user may put none */
+	WAY_EMULATED, /* does itself what it would have done */
+	WAY_STEPPED,  /* runs a copy of it, and traps again behind it */
+	WAY_CALLED,   /* has turned it into a call, and traps no more: long nops since 6.18 */
+};
+
+struct features_insn {
+	const char *name;
+	const uint8_t *code; /* at least 16 bytes from the instruction on */
+	enum feature_way way;
+	uint64_t hit_ns; /* of a hit without a program, median */
+};
+
+/*
+ * Every kind of instruction that a probe may have to stand on, tried in a process of its own each:
+ * about 0.5 s together. Not thread-safe; the list is ours, and each call measures anew.
+ */
+const struct features_insn *features_instructions(size_t *count);
 
 #endif

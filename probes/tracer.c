@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "probes/features.h"
 #include "probes/multi.h"
 #include "probes/private.h"
 
@@ -125,17 +127,45 @@ static int on_event(void *opaque, void *data, size_t size)
 	return 0;
 }
 
+/* "attach cookies, task storage", or "". */
+static void missing_features(char *text, size_t size)
+{
+	struct features features;
+	size_t used = 0;
+
+	*text = 0;
+	features_probe(&features);
+	for (int i = 0; i < FEATURES && used < size; i++)
+		if (features.has[i] == FEATURE_NO)
+			used += snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+					 feature_name(i));
+}
+
 static int load_failed(int ret, struct tracer_error *err)
 {
-	if (access(KERNEL_BTF, R_OK))
+	char missing[160];
+	struct utsname kernel;
+
+	if (access(KERNEL_BTF, R_OK)) {
 		tracer_fail(err,
 			    "this kernel has no BTF (%s): bqlstat needs Linux 5.15 or newer built "
 			    "with CONFIG_DEBUG_INFO_BTF",
 			    KERNEL_BTF);
-	else if (ret == -EPERM || ret == -EACCES)
+		return ret;
+	}
+	if (ret == -EPERM) {
 		tracer_fail(err,
 			    "cannot load the kernel programs: run as root or grant CAP_BPF and "
 			    "CAP_PERFMON");
+		return ret;
+	}
+	missing_features(missing, sizeof(missing));
+	uname(&kernel);
+	if (*missing)
+		tracer_fail(err,
+			    "this kernel (Linux %s) lacks what bqlstat needs: %s; Linux 5.15 and "
+			    "newer have it",
+			    kernel.release, missing);
 	else
 		tracer_fail(err, "cannot load the kernel programs: %s (%s)", strerror(-ret),
 			    *libbpf_said ? libbpf_said : "BQLSTAT_DEBUG=1 tells more");

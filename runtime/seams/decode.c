@@ -98,6 +98,13 @@ bool insn_emulated(const struct insn *insn)
 	}
 }
 
+bool seam_emulated(const uint8_t *code, size_t size)
+{
+	struct insn insn;
+
+	return decode_flow(code, size, 0, &insn) && insn_emulated(&insn);
+}
+
 bool insn_is_nop5(const struct insn *insn)
 {
 	return insn->length == 5 && insn->z.meta.category == ZYDIS_CATEGORY_WIDENOP;

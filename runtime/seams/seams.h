@@ -239,6 +239,10 @@ const char *seam_map_string(const struct seam_map *map, uint64_t vaddr);
 void seam_map_each_export(const struct seam_map *map,
 			  bool (*fn)(const struct seam_function *f, void *opaque), void *opaque);
 
+/* Would the kernel's uprobes emulate the instruction at `code`: the rule behind every point's
+ * place. */
+bool seam_emulated(const uint8_t *code, size_t size);
+
 /*
  * How many bytes at `code` (which stands at `vaddr`, at most `size` bytes of one function) a detour
  * of at least `need` bytes would take. 0 and a reason when none is safe. The rule behind

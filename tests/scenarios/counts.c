@@ -8,62 +8,6 @@
 #include "probes/tracer.h"
 #include "tests/scenarios/recording.h"
 
-/* Each site of the ledger was taken as often as the run says, by the same threads, and no other. */
-static void same_counts(const struct run *run, char **ledger)
-{
-	g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	GHashTableIter iter;
-	gpointer key, value;
-	uint64_t total = 0, recorded = 0;
-
-	for (char **line = ledger; *line; line++) {
-		g_auto(GStrv) f = fields_of(*line, "hold");
-		g_auto(GStrv) b = f ? NULL : fields_of(*line, "block");
-		char *who;
-
-		if (b && strcmp(b[4], "condvar"))
-			continue;
-		if (!f && !b)
-			continue;
-		/* A condvar wait takes the lock anew, at its own place. */
-		who = g_strdup_printf("%s\t%s\t%d", f ? f[1] : b[1], f ? f[3] : b[3], !f);
-		value = g_hash_table_lookup(counts, who);
-		g_hash_table_insert(counts, who, GUINT_TO_POINTER(GPOINTER_TO_UINT(value) + 1));
-		total++;
-	}
-	g_hash_table_iter_init(&iter, counts);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		g_auto(GStrv) f = g_strsplit(key, "\t", -1);
-		char *colon = strrchr(f[1], ':');
-
-		*colon = 0;
-		recorded = acquired_at(run, f[1], atoi(colon + 1), *f[2] == '1', atoi(f[0]));
-		if (recorded != GPOINTER_TO_UINT(value))
-			g_error("%s:%s by %s: recorded %u, the ledger says %u", f[1], colon + 1,
-				f[0], (unsigned)recorded, GPOINTER_TO_UINT(value));
-	}
-	g_assert_cmpuint(run_acquired(run), ==, total);
-}
-
-static struct run *record_dance(const char *program, const char *script, const char *threshold,
-				char ***ledger)
-{
-	g_autofree char *file = fresh_path("dance.run");
-	struct dance d = start_dance(program, script);
-	struct lab_process *p = start_recording(file, d.pid, threshold);
-	struct run *run = NULL;
-
-	go(&d);
-	danced(&d);
-	if (p) {
-		stop_recording(p);
-		run = load(file, 1);
-		g_assert_cmpuint(run_lost(run), ==, 0);
-	}
-	*ledger = finish(&d);
-	return run;
-}
-
 /* Contention, condvars with and without time-out, blocking: counts equal, per site and thread. */
 static void counts(gconstpointer program)
 {

@@ -169,30 +169,21 @@ static void run_qemu(const struct options *o, const char *kernel, int disk,
 
 #define ADD(...) g_ptr_array_add(argv, g_strdup_printf(__VA_ARGS__))
 	for (const char *const *word =
-		     (const char *const[]){"qemu-system-x86_64",
-					   "-nodefaults",
-					   "-no-user-config",
-					   "-no-reboot",
-					   "-display",
-					   "none",
-					   "-M",
-					   "q35",
-					   "-cpu",
-					   "max",
-					   "-accel",
-					   "tcg,thread=multi",
-					   "-fsdev",
+		     (const char *const[]){"qemu-system-x86_64", "-nodefaults", "-no-user-config",
+					   "-no-reboot", "-display", "none", "-M", "q35", "-cpu",
+					   "max", "-accel",
+					   /*
+					    * A thread for each CPU is quicker, but loses a timer
+					    * or an interrupt now and then: guests hung for good
+					    * when programs were attached (QEMU 7.2, Linux 6.1).
+					    */
+					   "tcg,thread=single", "-fsdev",
 					   "local,id=root,path=/,security_model=none,readonly=on,"
 					   "multidevs=remap",
-					   "-device",
-					   "virtio-9p-pci,fsdev=root,mount_tag=root",
-					   "-device",
-					   "virtio-serial-pci",
-					   "-append",
-					   "console=ttyS0 quiet panic=-1 net.ifnames=0",
-					   "-serial",
-					   "chardev:console",
-					   NULL};
+					   "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
+					   "-device", "virtio-serial-pci", "-append",
+					   "console=ttyS0 quiet panic=-1 net.ifnames=0", "-serial",
+					   "chardev:console", NULL};
 	     *word; word++)
 		ADD("%s", *word);
 	ADD("-smp");
