@@ -97,6 +97,7 @@ struct bench_side *bench_side_parse(const char *text, const struct lab_scenario 
 	*wrong = NULL;
 	s->label = g_strstrip(colon ? g_strndup(text, colon - text) : g_strdup(text));
 	s->scenario = lab_scenario_copy(scenario);
+	s->scenario_version = lab_scenario_version(scenario);
 	if (!*s->label || !g_shell_parse_argv(recipe, NULL, &words, &error)) {
 		*wrong =
 			g_strdup_printf("\"%s\": say LABEL: and a policy, a QEMU or options", text);

@@ -15,6 +15,7 @@ struct bench_side {
 	char *qemu, *source_qemu;      /* NULL: the system's; the same as qemu */
 	char **args;		       /* more of QEMU's options */
 	struct lab_scenario *scenario; /* with this side's own settings */
+	uint32_t scenario_version;     /* without them: what all sides have in common */
 	uint32_t recipe;	       /* tells it from what the label meant at another time */
 };
 

@@ -216,12 +216,18 @@ static unsigned how_many_more(const struct compared *to, const struct comparison
 	return (unsigned)fmax(1, ceil(needed) - n);
 }
 
+/* What is certain, but too small to matter, is no change, though perhaps not proved to be none. */
+static bool matters(const struct compared *to, const struct comparison *c)
+{
+	double margin = 1 + to->options.margin, ratio = c->ratio.estimate;
+
+	if (c->unit == FIGURE_NS && fabs(c->difference.estimate) <= to->least_ns)
+		return false;
+	return c->p_corrected <= to->options.alpha && (ratio > margin || ratio < 1 / margin);
+}
+
 static enum verdict judge(const struct compared *to, const struct comparison *c)
 {
-	/* What is certain but too small to be felt is no change either, nor is it the same. */
-	bool significant = c->p_corrected <= to->options.alpha &&
-			   (c->unit != FIGURE_NS || fabs(c->difference.estimate) > to->least_ns);
-
 	if (!c->b.n)
 		return VERDICT_ONLY_A;
 	if (!c->a.n)
@@ -230,25 +236,35 @@ static enum verdict judge(const struct compared *to, const struct comparison *c)
 		return VERDICT_UNKNOWN;
 	if (is_same(to, c))
 		return VERDICT_SAME;
-	if (significant && c->ranks.delta > 0 && c->difference.low > 0)
+	if (matters(to, c) && c->ranks.delta > 0 && c->difference.low > 0)
 		return VERDICT_WORSE;
-	if (significant && c->ranks.delta < 0 && c->difference.high < 0)
+	if (matters(to, c) && c->ranks.delta < 0 && c->difference.high < 0)
 		return VERDICT_BETTER;
 	return VERDICT_UNKNOWN;
+}
+
+static void test(struct comparison *c)
+{
+	c->p_corrected = 1;
+	c->ranks.p = 1;
+	if (testable(c))
+		c->ranks = stats_rank_test(c->b.values, c->b.n, c->a.values, c->a.n);
 }
 
 static void measure(const struct compared *to, struct comparison *c)
 {
 	const struct compare_options *o = &to->options;
+	const struct sample *a = &c->a, *b = &c->b;
 
-	c->p_corrected = 1;
-	c->ranks.p = 1;
 	if (!testable(c))
 		return;
-	c->ranks = stats_rank_test(c->b.values, c->b.n, c->a.values, c->a.n);
-	c->ratio = stats_ratio(c->b.values, c->b.n, c->a.values, c->a.n, o->level, o->seed);
-	c->difference =
-		stats_difference(c->b.values, c->b.n, c->a.values, c->a.n, o->level, o->seed);
+	if (o->quick && c->p_corrected > o->alpha) {
+		c->ratio = (struct stats_interval){b->median / a->median, 0, INFINITY};
+		c->difference = (struct stats_interval){b->median - a->median, -INFINITY, INFINITY};
+		return;
+	}
+	c->ratio = stats_ratio(b->values, b->n, a->values, a->n, o->level, o->seed);
+	c->difference = stats_difference(b->values, b->n, a->values, a->n, o->level, o->seed);
 }
 
 static double resolution_of(const struct group *g)
@@ -275,12 +291,13 @@ struct compared *compare(struct group *a, struct group *b, const struct compare_
 	g_array_set_clear_func(to->all, clear);
 	collect(to);
 	for (unsigned i = 0; i < to->all->len; i++)
-		measure(to, &g_array_index(to->all, struct comparison, i));
+		test(&g_array_index(to->all, struct comparison, i));
 	correct(to, true, stats_holm);
 	correct(to, false, stats_benjamini_hochberg);
 	for (unsigned i = 0; i < to->all->len; i++) {
 		struct comparison *c = &g_array_index(to->all, struct comparison, i);
 
+		measure(to, c);
 		c->verdict = judge(to, c);
 		if (c->verdict == VERDICT_UNKNOWN)
 			c->more = testable(c) ? how_many_more(to, c) : LEAST_RUNS;

@@ -20,9 +20,12 @@ struct compare_options {
 	double least_ns; /* 10000: so is one of a duration by less than that; nobody feels it */
 	double level;	 /* 0.95, of the intervals */
 	uint32_t seed;
+	/* Intervals only of what is significant: what is worse or better is the same, and found ten
+	 * times as fast; the rest is unknown. For many trials. */
+	bool quick;
 };
 
-#define COMPARE_DEFAULTS ((struct compare_options){0.05, 0.1, 10000, 0.95, 1})
+#define COMPARE_DEFAULTS ((struct compare_options){0.05, 0.1, 10000, 0.95, 1, false})
 
 /* The runs of one side, all with one label. Owns the runs. */
 struct group {
@@ -37,7 +40,7 @@ void group_add(struct group *group, struct run *run);
 void group_free(struct group *group);
 
 enum verdict {
-	VERDICT_WORSE, /* more than chance, and more than the margin allows to be sure of none */
+	VERDICT_WORSE, /* not by chance, and by more than the margin and the least that counts */
 	VERDICT_BETTER,
 	VERDICT_SAME,	 /* the interval lies within the margin, or below what probes resolve */
 	VERDICT_UNKNOWN, /* not enough data: `more` says how much more */

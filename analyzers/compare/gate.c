@@ -114,7 +114,8 @@ wrong:
 GPtrArray *gate_parse(const char *rules, char **wrong)
 {
 	GPtrArray *parsed = g_ptr_array_new_with_free_func(rule_free);
-	g_auto(GStrv) texts = g_strsplit(rules, ",", -1);
+	/* Nothing at all is one empty rule, which is none. */
+	g_auto(GStrv) texts = g_strsplit(*rules ? rules : " ", ",", -1);
 
 	for (char **text = texts; *text; text++) {
 		struct rule *r = parse_rule(*text);

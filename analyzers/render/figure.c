@@ -8,6 +8,9 @@
 #include "analyzers/render/figure.h"
 #include "analyzers/render/render.h"
 
+/* What came or went and never held the lock that long is not worth a line. */
+#define FELT_NS 10000
+
 char *render_figure(enum figure_unit unit, double value)
 {
 	char text[RENDER_DURATION];
@@ -80,7 +83,8 @@ bool render_worth_showing(const struct comparison *c)
 	case VERDICTS:
 		break;
 	}
-	return c->group != FIGURE_CONTROL && g_str_has_suffix(c->name, "hold.max");
+	return g_str_has_suffix(c->name, "hold.max") &&
+	       (c->a.n ? c->a.median : c->b.median) >= FELT_NS;
 }
 
 static unsigned count(const struct compared *to, bool headline, enum verdict verdict,

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * bqlstat diff on recorded runs that ship: what it says, how its gates end, that nothing changed is
+ * called nothing, that 20% more is found, and that its pages open in a browser.
+ */
+#include <math.h>
+
+#include <glib/gstdio.h>
+
+#include "analyzers/compare/fit.h"
+#include "analyzers/sides.h"
+#include "tests/scenarios/recording.h"
+
+#define SAME  "tests/data/same.bql"
+#define STALL "tests/data/stall.bql"
+
+/* A file of the sources, which are above the programs. g_free(). */
+static char *source_file(const char *name)
+{
+	g_autofree char *folder = g_path_get_dirname(lab_program("bqlstat"));
+
+	for (char *up = g_steal_pointer(&folder), *next;; up = next) {
+		char *path = g_build_filename(up, name, NULL);
+
+		if (g_file_test(path, G_FILE_TEST_EXISTS)) {
+			g_free(up);
+			return path;
+		}
+		g_free(path);
+		next = g_path_get_dirname(up);
+		g_assert_cmpstr(next, !=, up);
+		g_free(up);
+	}
+}
+
+struct said {
+	int code;
+	char *out, *err;
+};
+
+static struct said run_diff(const char *const *arguments)
+{
+	g_autoptr(GPtrArray) argv = g_ptr_array_new();
+	g_autoptr(lab_process) p = NULL;
+	struct said said;
+
+	g_ptr_array_add(argv, (char *)lab_program("bqlstat"));
+	for (; *arguments; arguments++)
+		g_ptr_array_add(argv, (char *)*arguments);
+	g_ptr_array_add(argv, NULL);
+	p = lab_process_new((const char *const *)argv->pdata, NULL, NULL);
+	g_assert_nonnull(p);
+	g_assert_true(lab_process_wait(p, 60000, &said.code, NULL));
+	said.out = lab_process_stdout(p);
+	said.err = lab_process_stderr(p);
+	return said;
+}
+
+#define DIFF(...) run_diff((const char *const[]){"diff", __VA_ARGS__, NULL})
+
+static void clear(struct said *said)
+{
+	g_free(said->out);
+	g_free(said->err);
+}
+
+static void expect(struct said said, int code, const char *out, const char *err)
+{
+	g_test_message("%d %s", said.code, said.err);
+	g_assert_cmpint(said.code, ==, code);
+	if (!strstr(said.out, out))
+		g_error("no \"%s\" in: %.300s...", out, said.out);
+	if (!strstr(said.err, err))
+		g_error("no \"%s\" in: %.300s", err, said.err);
+	clear(&said);
+}
+
+/* ---- what it says ---- */
+
+static void says(void)
+{
+	g_autofree char *stall = source_file(STALL), *same = source_file(SAME);
+
+	/* A stalled channel: stock holds the lock meanwhile, io-free does not. */
+	expect(DIFF(stall), 0, "io-free is better than stock in qmp.p50", "");
+	expect(DIFF(stall, "--a", "io-free", "--b", "stock"), 0, "stock is worse than io-free", "");
+	expect(DIFF(stall, "-m"), 0, "| hold.max | 1.0", "");
+	expect(DIFF(stall, "--all"), 0, "device[virtio-net].load", "");
+	expect(DIFF(stall), 0, "scenario multifd-stall", "");
+	/* Two labels, and which is which when only one is said. */
+	expect(DIFF(stall, "--b", "stock"), 0, "stock is worse than io-free", "");
+	expect(DIFF(same), 0, "whether two is worse than one", "");
+	expect(DIFF(stall, same, "--a", "stock", "--b", "one", "--force"), 0,
+	       "note: the scenarios differ: multifd-stall", "");
+}
+
+static void gates(void)
+{
+	g_autofree char *stall = source_file(STALL), *same = source_file(SAME);
+
+	expect(DIFF(stall, "--fail-on", "worse, hold.max > +20%, qmp.p99 > 50ms"), 0,
+	       "16 of 16 checks kept", "");
+	expect(DIFF(stall, "-a", "io-free", "-b", "stock", "--fail-on", "hold.max > +20%"), 1,
+	       "broken", "gate 'hold.max > +20%' failed: hold.max went from");
+	expect(DIFF(stall, "-a", "io-free", "-b", "stock", "-f", "qmp.p99 > 50ms", "-j"), 1,
+	       "\"state\" : \"broken\"", "qmp.p99 is 1");
+	expect(DIFF(stall, "-f", "hold.mxa > +20%"), 2, "", "no figure of these runs is called");
+	expect(DIFF(stall, "-f", "hold.max > "), 2, "", "what is the rule");
+	/* Chance alone makes medians of a noisy machine differ. */
+	expect(DIFF(same, "-f", "hold.max > +20%"), 0, "undecided", "is undecided");
+	expect(DIFF(same, "-f", "hold.max > +20%", "--strict"), 1, "undecided", "failed");
+}
+
+static void wrong_usage(void)
+{
+	g_autofree char *stall = source_file(STALL), *same = source_file(SAME);
+	g_autofree char *page = source_file("tests/data/README.md");
+
+	expect(DIFF("--json"), 2, "", "give two run files");
+	expect(DIFF(stall, "--a", "nobody"), 2, "", "holds no run with the label \"nobody\"");
+	expect(DIFF(stall, "--a", "stock", "--b", "stock"), 2, "", "the same label");
+	expect(DIFF(stall, same), 2, "", "choose one with --a LABEL");
+	expect(DIFF(stall, "--margin", "-3"), 2, "", "--margin wants");
+	expect(DIFF(stall, "--least", "soon"), 2, "", "--least wants");
+	expect(DIFF(stall, "--json", "--markdown"), 2, "", "not both");
+	expect(DIFF(page), 3, "", "README.md");
+	expect(DIFF("/nowhere.bql"), 3, "", "/nowhere.bql");
+	expect(DIFF(stall, same, "-a", "stock", "-b", "one"), 3, "", "different scenarios");
+	expect(DIFF(stall, stall, "-a", "stock", "-b", "stock"), 3, "", "same recording");
+	expect(DIFF(stall, "--html", "/nowhere/page.html"), 3, "", "cannot write");
+}
+
+static void json(void)
+{
+	g_autofree char *stall = source_file(STALL);
+	struct said said = DIFF(stall, "--json"), again = DIFF(stall, "--json");
+	g_autoptr(GError) error = NULL;
+	g_autoptr(JsonNode) root = json_from_string(said.out, &error);
+	JsonArray *figures;
+	bool found = false;
+
+	g_assert_no_error(error);
+	/* The resampling is seeded. */
+	g_assert_cmpstr(said.out, ==, again.out);
+	g_assert_cmpstr(lab_json_string(root, "verdict"), ==, "better");
+	g_assert_cmpint(lab_json_int(root, "a.runs"), ==, 8);
+	figures = json_object_get_array_member(json_node_get_object(root), "figures");
+	for (unsigned i = 0; i < json_array_get_length(figures); i++) {
+		JsonNode *f = json_array_get_element(figures, i);
+
+		if (strcmp(lab_json_string(f, "name"), "hold.max"))
+			continue;
+		found = true;
+		g_assert_cmpstr(lab_json_string(f, "verdict"), ==, "better");
+		g_assert_cmpint(lab_json_int(f, "a.n"), ==, 8);
+	}
+	g_assert_true(found);
+	clear(&said);
+	clear(&again);
+}
+
+/* ---- what it finds ---- */
+
+/* n of the runs for either side, drawn without putting back; false alarm when B is worse. */
+static bool any_worse(const GPtrArray *runs, unsigned n, GRand *rand, const char *figure)
+{
+	struct compare_options options = COMPARE_DEFAULTS;
+	struct group *a = group_new("a", "f"), *b = group_new("b", "f");
+	g_autofree unsigned *order = g_new(unsigned, runs->len);
+	struct compared *compared;
+	bool worse = false;
+
+	options.quick = true;
+	/* These are the caller's runs. */
+	g_ptr_array_set_free_func(a->runs, NULL);
+	g_ptr_array_set_free_func(b->runs, NULL);
+	for (unsigned i = 0; i < runs->len; i++)
+		order[i] = i;
+	for (unsigned i = 0; i < 2 * n; i++) {
+		unsigned k = (unsigned)g_rand_int_range(rand, (gint32)i, (gint32)runs->len);
+		unsigned swap = order[i];
+
+		order[i] = order[k];
+		order[k] = swap;
+		g_ptr_array_add(i < n ? a->runs : b->runs, runs->pdata[order[i]]);
+	}
+	compared = compare(a, b, &options);
+	for (unsigned i = 0; i < compared->all->len; i++) {
+		const struct comparison *c = &g_array_index(compared->all, struct comparison, i);
+
+		worse |= c->verdict == VERDICT_WORSE && c->group != FIGURE_CONTROL &&
+			 (!figure || !strcmp(c->name, figure));
+	}
+	compared_free(compared);
+	group_free(a);
+	group_free(b);
+	return worse;
+}
+
+/* So many or more of n by chance, each with probability p. */
+static double binomial_tail(unsigned n, unsigned least, double p)
+{
+	double sum = 0;
+
+	for (unsigned k = least; k <= n; k++)
+		sum += exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) +
+			   (n - k) * log(1 - p));
+	return sum;
+}
+
+/*
+ * Stock against stock: two families at 5%, two-sided, so "worse" anywhere is nominally at most 5%.
+ * The recorded runs were split in two at random 200 times.
+ */
+static void false_alarms(void)
+{
+	enum { TRIALS = 200, RUNS = 10 };
+	g_autofree char *file = source_file(SAME);
+	struct group *a, *b;
+	g_autoptr(GRand) rand = g_rand_new_with_seed(20260101);
+	unsigned alarms = 0;
+
+	g_assert_cmpint(sides_load(file, NULL, "one", "two", &a, &b), ==, 0);
+	for (unsigned i = 0; i < b->runs->len; i++)
+		g_ptr_array_add(a->runs, b->runs->pdata[i]);
+	g_assert_cmpuint(a->runs->len, >=, 3 * RUNS);
+	for (unsigned i = 0; i < TRIALS; i++)
+		alarms += any_worse(a->runs, RUNS, rand, NULL);
+	g_test_message("worse in %u of %u, nominally at most %g", alarms, TRIALS, 0.05 * TRIALS);
+	g_assert_cmpfloat(binomial_tail(TRIALS, alarms, 0.05), >, 0.01);
+	g_ptr_array_set_free_func(b->runs, NULL);
+	group_free(a);
+	group_free(b);
+}
+
+/* A recording of lockdance that holds the lock for so long at a time. NULL: no right to record. */
+static struct run *dance_run(const char *file, unsigned us)
+{
+	g_autofree char *script = g_strdup_printf("thread a; repeat 100; lock savevm.c:2; hold %u; "
+						  "unlock; idle 100; end",
+						  us);
+	g_autoptr(lab_process) p = bqlstat("record", "-q", "-o", file, "--",
+					   lab_program("lockdance"), "-e", script, NULL);
+	g_autofree char *says = NULL;
+	struct run *run;
+	int code;
+
+	says = outcome(p, &code);
+	if (code == 3) {
+		g_test_skip(says);
+		return NULL;
+	}
+	if (code)
+		g_error("bqlstat ended with %d: %s", code, says);
+	run = load(file, 1);
+	g_unlink(file);
+	return run;
+}
+
+/*
+ * 20% more hold time, 10 runs of each: found in at least 90% of the trials. Each trial draws 10 of
+ * the 12 runs that were recorded of each; tests/bench/regression records afresh for each.
+ */
+static void finds_slowdown(void)
+{
+	enum { TRIALS = 20, RECORDED = 12, RUNS = 10, HOLD_US = 400 };
+	g_autofree char *file = fresh_path("dance.bql");
+	struct group *a = group_new("a", "f"), *b = group_new("b", "f");
+	g_autoptr(GRand) rand = g_rand_new_with_seed(20260101);
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < 2 * RECORDED; i++) {
+		/* A B B A */
+		bool of_b = (i % 4 == 1) || (i % 4 == 2);
+		struct run *run = dance_run(file, of_b ? HOLD_US * 6 / 5 : HOLD_US);
+
+		if (!run)
+			goto cleanup;
+		group_add(of_b ? b : a, run);
+	}
+	for (unsigned t = 0; t < TRIALS; t++) {
+		struct compare_options options = COMPARE_DEFAULTS;
+		struct group *x = group_new("a", "f"), *y = group_new("b", "f");
+		unsigned without = (unsigned)g_rand_int_range(rand, 0, RECORDED);
+		struct compared *compared;
+		const struct comparison *c;
+
+		options.quick = true;
+		g_ptr_array_set_free_func(x->runs, NULL);
+		g_ptr_array_set_free_func(y->runs, NULL);
+		for (unsigned i = 0; i < RECORDED; i++) {
+			if (i == without || i == (without + 1 + t % 7) % RECORDED)
+				continue;
+			g_ptr_array_add(x->runs, a->runs->pdata[i]);
+			g_ptr_array_add(y->runs, b->runs->pdata[(i + t) % RECORDED]);
+		}
+		g_assert_cmpuint(x->runs->len, ==, RUNS);
+		compared = compare(x, y, &options);
+		c = compared_find(compared, "site[migration/savevm.c:2 a].hold.p50");
+		g_assert_nonnull(c);
+		found += c->verdict == VERDICT_WORSE;
+		compared_free(compared);
+		group_free(x);
+		group_free(y);
+	}
+	g_test_message("20%% more found in %u of %u trials", found, TRIALS);
+	g_assert_cmpuint(found * 10, >=, TRIALS * 9);
+cleanup:
+	group_free(a);
+	group_free(b);
+}
+
+/* ---- pages ---- */
+
+/* A browser tells a page from a text by its name. g_free() */
+static char *page_path(const char *name)
+{
+	g_autofree char *file = g_strconcat(name, ".html", NULL);
+
+	return g_build_filename(lab_tmpdir(), file, NULL);
+}
+
+/* What a browser makes of a page: its DOM; what it complains about goes to *complaints. */
+static char *open_page(const char *browser, const char *page, char **complaints)
+{
+	g_autofree char *profile = fresh_path("profile");
+	g_autofree char *data = g_strdup_printf("--user-data-dir=%s", profile);
+	g_autofree char *url = g_strdup_printf("file://%s", page);
+	const char *argv[] = {browser,
+			      "--headless",
+			      "--no-sandbox",
+			      "--disable-gpu",
+			      "--disable-background-networking",
+			      "--disable-dev-shm-usage",
+			      "--enable-logging=stderr",
+			      "--log-level=0",
+			      data,
+			      "--dump-dom",
+			      url,
+			      NULL};
+	g_autoptr(GError) error = NULL;
+	g_autoptr(lab_process) p = lab_process_new(argv, NULL, &error);
+	g_autofree char *says = NULL, *remove = g_strdup_printf("rm -rf '%s'", profile);
+	g_auto(GStrv) lines = NULL;
+	GString *console = g_string_new(NULL);
+	int code;
+
+	g_assert_no_error(error);
+	if (!lab_process_wait(p, 60000, &code, &error))
+		g_error("%s", error->message);
+	g_assert_cmpint(code, ==, 0);
+	says = lab_process_stderr(p);
+	lines = g_strsplit(says, "\n", -1);
+	for (char **line = lines; *line; line++)
+		if (strstr(*line, "CONSOLE"))
+			g_string_append_printf(console, "%s\n", *line);
+	*complaints = g_string_free(console, FALSE);
+	g_spawn_command_line_sync(remove, NULL, NULL, NULL, NULL);
+	return lab_process_stdout(p);
+}
+
+static unsigned count(const char *text, const char *what)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, what))) {
+		n++;
+		text += strlen(what);
+	}
+	return n;
+}
+
+static void expect_page(const char *browser, const char *page, unsigned charts, const char *holds)
+{
+	g_autofree char *complaints = NULL, *text = NULL;
+	g_autofree char *dom = open_page(browser, page, &complaints);
+
+	g_assert_true(g_file_get_contents(page, &text, NULL, NULL));
+	if (*complaints)
+		g_error("%s: %s", page, complaints);
+	if (!strstr(dom, holds))
+		g_error("%s: no \"%s\"", page, holds);
+	g_assert_cmpuint(count(dom, "role=\"img\""), ==, charts);
+	/* The script ran: it is what makes the filter. */
+	g_assert_nonnull(strstr(dom, "class=\"filter\""));
+	g_assert_null(strstr(text, "class=\"filter\""));
+	/* Nothing is fetched from anywhere, and no number went wrong. */
+	g_assert_null(strstr(text, "http"));
+	g_assert_null(strstr(text, "url("));
+	g_assert_null(strstr(text, "nan"));
+	g_assert_null(strstr(text, "\"inf"));
+}
+
+/* A test of the test: a page whose script fails is noticed. */
+static void expect_noticed(const char *browser)
+{
+	g_autofree char *page = page_path("broken"), *complaints = NULL, *dom = NULL;
+
+	g_assert_true(g_file_set_contents(page, "<script>no_such_thing()</script>", -1, NULL));
+	dom = open_page(browser, page, &complaints);
+	g_assert_nonnull(strstr(complaints, "no_such_thing"));
+	g_unlink(page);
+}
+
+static void pages(void)
+{
+	g_autofree char *browser = g_find_program_in_path("chromium");
+	g_autofree char *stall = source_file(STALL), *diff_page = page_path("diff");
+	g_autofree char *run_page = page_path("run");
+
+	expect(DIFF(stall, "--html", diff_page), 0, "", "");
+	expect(run_diff((const char *const[]){"report", "--run", "1", "--html", run_page, stall,
+					      NULL}),
+	       0, "", "");
+	expect(run_diff((const char *const[]){"report", "--html", run_page, stall, NULL}), 2, "",
+	       "choose one of the 16");
+	if (!browser) {
+		g_test_skip("no chromium: the pages were written, but not opened");
+		return;
+	}
+	expect_noticed(browser);
+	/* Ratios, a chart for each of 14 figures and 4 of the machine, holds, heat, two runs. */
+	expect_page(browser, diff_page, 1 + 14 + 4 + 1 + 1 + 2, "io-free is better than stock in");
+	expect_page(browser, run_page, 3, "The longest hold was");
+	g_unlink(diff_page);
+	g_unlink(run_page);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/diff/says", says);
+	g_test_add_func("/diff/json", json);
+	g_test_add_func("/diff/gates", gates);
+	g_test_add_func("/diff/wrong-usage", wrong_usage);
+	g_test_add_func("/diff/false-alarms", false_alarms);
+	g_test_add_func("/diff/finds-slowdown", finds_slowdown);
+	g_test_add_func("/diff/pages", pages);
+	return g_test_run();
+}
