@@ -25,7 +25,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      libdw-dev libncurses-dev libmicrohttpd-dev libbabeltrace2-dev liblttng-ust-dev \
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from. It starts no service.
-TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium
 # What `make bench` compares with.
 BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 

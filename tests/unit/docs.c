@@ -165,8 +165,8 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "timeline", "lttng",
-				       "doctor", "probes", "bench",    "diff", "export"};
+static const char *const commands[] = {"record", "report", "timeline", "lttng", "doctor",
+				       "probes", "bench",  "diff",     "export"};
 
 static void test_commands(void)
 {
@@ -278,7 +278,7 @@ static void test_pages(void)
 	static const char *const names[] = {
 		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
 		"bqlstat-probes", "bqlstat-timeline", "bqlstat-lttng",	"bqlstat-bench",
-		"bqlstat-diff",	  "bqlstat-export", "loadvm",
+		"bqlstat-diff",	  "bqlstat-export",   "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -401,6 +401,18 @@ static void test_report_json(void)
 	unlink(file);
 }
 
+/* On runs that ship: two labels of a noisy machine. */
+static void test_diff_json(void)
+{
+	g_autofree char *file = g_build_filename(root(), "tests/data/stall.bql", NULL);
+	const char *gated[] = {lab_program("bqlstat"), "diff", "--json", "--fail-on",
+			       "hold.max > 10s",       file,   NULL};
+	g_autoptr(GHashTable) members = set_new();
+
+	walk_output(gated, members);
+	expect_page("diff-json.md", members);
+}
+
 /* ---- make install ---- */
 
 /* As another than who built it would: what is installed finds its parts by itself. */
@@ -504,6 +516,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/docs/pages", test_pages);
 	g_test_add_func("/docs/json/doctor", test_doctor_json);
 	g_test_add_func("/docs/json/report", test_report_json);
+	g_test_add_func("/docs/json/diff", test_diff_json);
 	g_test_add_func("/docs/install", test_install);
 	return g_test_run();
 }
