@@ -161,7 +161,7 @@ install: all man
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
 
 clean:
-	rm -rf $(filter-out $(BUILD)/qemu $(BUILD)/kernel,$(wildcard $(BUILD)/*))
+	rm -rf $(filter-out $(BUILD)/qemu $(BUILD)/kernel $(BUILD)/prometheus,$(wildcard $(BUILD)/*))
 
 # --- compiling -------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@
 
 /* Figures this old are good enough; else wait this long for better ones. */
 #define FRESH_NS 50000000ULL
-#define WAIT_US	 100000
+#define WAIT_US	 250000
 /* A main loop that has not come by for so long is stuck. Attaching takes a second or two. */
 #define STUCK_NS 30000000000ULL
 
