@@ -34,7 +34,7 @@ struct target {
 
 struct record {
 	char *pids, *output, *duration, *label, *threshold;
-	gboolean quiet;
+	gboolean quiet, no_stacks;
 	uint64_t duration_ns, threshold_ns;
 	char **command; /* NULL: -p */
 
@@ -311,7 +311,7 @@ static bool understand(struct record *r, const char **wrong)
 
 static int run_record(struct record *r)
 {
-	struct tracer_opts opts = {.threshold_ns = r->threshold_ns};
+	struct tracer_opts opts = {.threshold_ns = r->threshold_ns, .stacks = !r->no_stacks};
 	struct tracer_error err;
 	struct store_error store_err;
 	sigset_t signals;
@@ -358,6 +358,8 @@ static int record(const struct command *command, int argc, char **argv)
 		{"label", 'l', 0, G_OPTION_ARG_STRING, &r.label, "a name for the run", "NAME"},
 		{"threshold", 't', 0, G_OPTION_ARG_STRING, &r.threshold,
 		 "list holds and waits of this length one by one (1ms)", "DUR"},
+		{"no-stacks", 0, 0, G_OPTION_ARG_NONE, &r.no_stacks, "keep no stacks of long holds",
+		 NULL},
 		{"quiet", 'q', 0, G_OPTION_ARG_NONE, &r.quiet, "say nothing when all is well",
 		 NULL},
 		{},

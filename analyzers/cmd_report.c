@@ -16,7 +16,7 @@ struct options {
 	int run;
 	int top;
 	char *html;
-	gboolean json, list, each_vcpu;
+	gboolean json, list, each_vcpu, stacks;
 };
 
 static int list_runs(const GArray *runs)
@@ -41,6 +41,7 @@ static int show(struct source *source, const GArray *runs, const struct options 
 	struct render_options how = {
 		.top = o->top,
 		.each_vcpu = o->each_vcpu,
+		.stacks = o->stacks,
 		.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
 	};
 	bool many = !o->run && runs->len > 1;
@@ -98,6 +99,8 @@ static int report(const struct command *command, int argc, char **argv)
 		 "write a page with charts to this file instead", "FILE"},
 		{"list", 'l', 0, G_OPTION_ARG_NONE, &o.list, "only list the runs", NULL},
 		{"run", 'r', 0, G_OPTION_ARG_INT, &o.run, "only this run", "N"},
+		{"stacks", 's', 0, G_OPTION_ARG_NONE, &o.stacks,
+		 "the stack of every hold that is shown", NULL},
 		{"top", 't', 0, G_OPTION_ARG_INT, &o.top,
 		 "at most N rows of each list, 0: all (text 20, JSON all)", "N"},
 		{"vcpus", 'v', 0, G_OPTION_ARG_NONE, &o.each_vcpu, "vCPUs one by one", NULL},
@@ -140,7 +143,7 @@ const struct command command_report = {
 		"call site\n"
 		"and thread, longest total first), the longest holds with what the holder was "
 		"blocked\n"
-		"on, and the phases of an incoming migration.\n\n"
+		"on and where, who made whom wait, and the phases of an incoming migration.\n\n"
 		"A call site is the file:line of QEMU's source that took the lock. \"held\" is the "
 		"time\n"
 		"between taking and giving it back, \"wait\" the time between asking for it and "

@@ -10,19 +10,32 @@
 #include <unistd.h>
 
 #include "analyzers/collect.h"
+#include "analyzers/stacks/stacks.h"
 
 /*
  * Long holds and waits kept for a run: the longest ones. A run of weeks must not fill memory; how
  * many were let go is counted.
  */
-#define HOLDS_KEPT 10000
-#define MARKS_KEPT 100000
+#define HOLDS_KEPT  10000
+#define MARKS_KEPT  100000
+#define STACKS_KEPT 4096 /* different ones */
+
+/* The stack of a hold whose end may not have been heard of yet. */
+struct hold_stack {
+	uint64_t begin_ns; /* the key, with `thread` */
+	uint32_t thread;
+	enum taken taken;
+	uint64_t ns;
+	unsigned stack;
+};
 
 struct recording {
 	struct run *run; /* NULL: no such target */
 	GArray *holds;	 /* struct abi_hold */
-	uint64_t holds_dropped, marks_dropped;
-	GHashTable *threads; /* index of abi_thread -> index in run->threads + 1 */
+	uint64_t holds_dropped, marks_dropped, stacks_dropped;
+	struct unwinder *unwinder; /* NULL until there is a stack, and after the end */
+	GHashTable *stacks;	   /* struct hold_stack */
+	GHashTable *threads;	   /* index of abi_thread -> index in run->threads + 1 */
 	char leader_comm[ABI_COMM];
 };
 
@@ -48,6 +61,8 @@ static void forget(struct recording *r)
 	run_free(r->run);
 	g_array_unref(r->holds);
 	g_hash_table_unref(r->threads);
+	g_hash_table_unref(r->stacks);
+	unwinder_free(r->unwinder);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -90,8 +105,78 @@ static void on_hold(void *opaque, int target, const struct abi_hold *hold)
 	if (r->holds->len < 2 * HOLDS_KEPT)
 		return;
 	g_array_sort(r->holds, by_weight);
+	for (unsigned i = HOLDS_KEPT; i < r->holds->len; i++) {
+		const struct abi_hold *h = &g_array_index(r->holds, struct abi_hold, i);
+		const struct hold_stack key = {.begin_ns = h->begin_ns, .thread = h->thread};
+
+		g_hash_table_remove(r->stacks, &key);
+	}
 	r->holds_dropped += r->holds->len - HOLDS_KEPT;
 	g_array_set_size(r->holds, HOLDS_KEPT);
+}
+
+static guint hold_stack_hash(gconstpointer key)
+{
+	const struct hold_stack *s = key;
+
+	return g_int64_hash(&s->begin_ns) ^ s->thread;
+}
+
+static gboolean hold_stack_equal(gconstpointer a, gconstpointer b)
+{
+	const struct hold_stack *x = a, *y = b;
+
+	return x->begin_ns == y->begin_ns && x->thread == y->thread;
+}
+
+/* Index of the stack in the run; false: it cannot be unwound, or there are too many. */
+static bool unwind(struct recording *r, const struct abi_stack *s, unsigned *index)
+{
+	struct unwound walked[STACKS_DEPTH];
+	unsigned frames[STACKS_DEPTH], count;
+	bool whole;
+
+	if (!r->unwinder)
+		r->unwinder = unwinder_new(r->run->pid);
+	count = unwinder_walk(r->unwinder, s, walked, &whole);
+	if (!count || r->run->stacks->len == STACKS_KEPT)
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		const struct frame frame = {
+			.module = walked[i].module,
+			.address = walked[i].address,
+			.symbol = walked[i].symbol,
+			.offset = walked[i].offset,
+			.inside = walked[i].inside,
+		};
+
+		frames[i] = run_frame(r->run, &frame);
+	}
+	*index = run_stack(r->run, frames, count, whole);
+	return true;
+}
+
+static void on_stack(void *opaque, int target, const struct abi_stack *s)
+{
+	struct collector *c = opaque;
+	struct recording *r = &c->recordings[target];
+	struct hold_stack new = {.begin_ns = s->hold_begin_ns,
+				 .thread = s->thread,
+				 .taken = (enum taken)s->taken,
+				 .ns = s->ns};
+	const struct hold_stack *old;
+
+	if (!r->run)
+		return;
+	old = g_hash_table_lookup(r->stacks, &new);
+	/* Where it slept says more than where it was otherwise, and of sleeps the longest. */
+	if (old && (old->taken > new.taken || (old->taken == new.taken && old->ns >= new.ns)))
+		return;
+	if ((!old && g_hash_table_size(r->stacks) >= 2 * HOLDS_KEPT) || !unwind(r, s, &new.stack)) {
+		r->stacks_dropped++;
+		return;
+	}
+	g_hash_table_add(r->stacks, g_memdup2(&new, sizeof(new)));
 }
 
 static void on_phase(void *opaque, int target, const struct abi_event_phase *event,
@@ -114,7 +199,8 @@ static void on_phase(void *opaque, int target, const struct abi_event_phase *eve
 
 struct tracer_sink collector_sink(struct collector *c)
 {
-	return (struct tracer_sink){.hold = on_hold, .phase = on_phase, .opaque = c};
+	return (struct tracer_sink){
+		.hold = on_hold, .phase = on_phase, .stack = on_stack, .opaque = c};
 }
 
 /* /proc/PID/cmdline as one line; arguments that need it are quoted. */
@@ -178,6 +264,7 @@ void collector_begin(struct collector *c, int target)
 	run = r->run = run_new();
 	r->holds = g_array_new(FALSE, FALSE, sizeof(struct abi_hold));
 	r->threads = g_hash_table_new(NULL, NULL);
+	r->stacks = g_hash_table_new_full(hold_stack_hash, hold_stack_equal, NULL, g_free);
 	run->label = run_string(run, c->label);
 	run->source = "ebpf";
 	run->tool = BQLSTAT_VERSION;
@@ -198,6 +285,9 @@ void collector_begin(struct collector *c, int target)
 	run->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	run->threshold_ns = c->threshold_ns;
 	read_leader_comm(r, run->pid);
+	/* Now: the last stacks of a QEMU are unwound when it has left. */
+	if (tracer_takes_stacks(c->tracer))
+		r->unwinder = unwinder_new(run->pid);
 }
 
 static unsigned thread_for(struct recording *r, uint32_t index, const struct abi_thread *t)
@@ -217,6 +307,26 @@ static unsigned thread_for(struct recording *r, uint32_t index, const struct abi
 	return r->run->threads->len - 1;
 }
 
+/* A thread that may never have taken the lock. False: its name is not known. */
+static bool thread_of_waker(struct collector *c, struct recording *r, int target, uint32_t tid,
+			    unsigned *index)
+{
+	struct thread thread = {.tid = tid};
+	char comm[ABI_COMM + 1] = "";
+	struct abi_waker waker;
+
+	for (*index = 0; *index < r->run->threads->len; ++*index)
+		if (g_array_index(r->run->threads, struct thread, *index).tid == tid)
+			return true;
+	if (!tracer_waker(c->tracer, target, tid, &waker))
+		return false;
+	memcpy(comm, waker.comm, ABI_COMM);
+	thread.comm = run_string(r->run, comm);
+	thread.role = role_of(tid == waker.tgid, comm, r->leader_comm, &thread.number);
+	g_array_append_val(r->run->threads, thread);
+	return true;
+}
+
 /* What a snapshot is being put into. */
 struct update {
 	struct collector *c;
@@ -230,6 +340,21 @@ static int by_time(const void *a, const void *b)
 	const struct blocking *x = a, *y = b;
 
 	return x->ns < y->ns ? 1 : x->ns > y->ns ? -1 : 0;
+}
+
+/* Of one cause together, whoever woke it. */
+static void add_hold_block(struct hold *out, const struct abi_block *block)
+{
+	for (unsigned i = 0; block->count && i < ABI_CAUSES; i++) {
+		struct blocking *b = &out->blocked[i];
+
+		if (b->count && b->cause != block->cause)
+			continue;
+		b->cause = block->cause;
+		b->count += block->count;
+		b->ns += block->ns;
+		return;
+	}
 }
 
 static void add_hold(struct update *u, const struct abi_hold *h, bool unfinished)
@@ -248,16 +373,22 @@ static void add_hold(struct update *u, const struct abi_hold *h, bool unfinished
 		.longest_cause = h->longest_cause,
 	};
 	struct phase_at *into[] = {&out.at_begin, &out.at_end, &out.at_longest};
+	const struct hold_stack key = {.begin_ns = h->begin_ns, .thread = h->thread}, *stack;
+	unsigned waker;
 
 	if (!site || !thread)
 		return;
+	stack = g_hash_table_lookup(u->r->stacks, &key);
+	if (stack) {
+		out.stack = stack->stack + 1;
+		out.taken = stack->taken;
+	}
+	if (h->longest_waker && thread_of_waker(u->c, u->r, u->target, h->longest_waker, &waker))
+		out.longest_waker = waker + 1;
 	out.site = run_site(run, tracer_site_file(u->c->tracer, h->site), site->line, site->cond);
 	out.thread = thread_for(u->r, h->thread, thread);
-	for (unsigned i = 0; i < ABI_CAUSES; i++) {
-		out.blocked[i].cause = h->blocked[i].cause;
-		out.blocked[i].count = h->blocked[i].count;
-		out.blocked[i].ns = h->blocked[i].ns;
-	}
+	for (unsigned i = 0; i < ABI_CAUSES; i++)
+		add_hold_block(&out, &h->blocked[i]);
 	qsort(out.blocked, ABI_CAUSES, sizeof(*out.blocked), by_time);
 	for (unsigned i = 0; i < G_N_ELEMENTS(into); i++) {
 		bool known = i != 2 || h->longest_ns;
@@ -308,19 +439,62 @@ static void add_site(void *opaque, const struct abi_site *s, const char *file,
 		add_hold(up, &s->worst, false);
 }
 
-static void add_blocked(void *opaque, const struct abi_site *site, int cause,
-			const struct abi_blocked *sum)
+static void add_waking(struct update *u, unsigned usage, uint32_t tid,
+		       const struct abi_blocked *sum)
+{
+	struct waking w = {
+		.usage = usage, .count = sum->count, .ns = sum->ns, .max_ns = sum->max_ns};
+
+	if (tid && thread_of_waker(u->c, u->r, u->target, tid, &w.waker))
+		g_array_append_val(u->r->run->wakings, w);
+}
+
+static void add_blocked(void *opaque, const struct abi_site *site,
+			const struct abi_blocked_key *key, const struct abi_blocked *sum)
 {
 	struct update *u = opaque;
 	struct blocking b = {
-		.cause = cause, .count = sum->count, .ns = sum->ns, .max_ns = sum->max_ns};
+		.cause = key->cause, .count = sum->count, .ns = sum->ns, .max_ns = sum->max_ns};
+	GArray *causes;
 	gpointer index;
 
-	if (g_hash_table_lookup_extended(u->usages, site, NULL, &index))
-		g_array_append_val(
-			g_array_index(u->r->run->usages, struct usage, GPOINTER_TO_UINT(index))
-				.blocking,
-			b);
+	if (!g_hash_table_lookup_extended(u->usages, site, NULL, &index))
+		return;
+	add_waking(u, GPOINTER_TO_UINT(index), key->waker, sum);
+	causes = g_array_index(u->r->run->usages, struct usage, GPOINTER_TO_UINT(index)).blocking;
+	for (unsigned i = 0; i < causes->len; i++) {
+		struct blocking *have = &g_array_index(causes, struct blocking, i);
+
+		if (have->cause != b.cause)
+			continue;
+		have->count += b.count;
+		have->ns += b.ns;
+		have->max_ns = MAX(have->max_ns, b.max_ns);
+		return;
+	}
+	g_array_append_val(causes, b);
+}
+
+static void add_charge(void *opaque, uint32_t holder, const struct abi_site *victim,
+		       const struct abi_charge *sum)
+{
+	struct update *u = opaque;
+	struct charge c = {.count = sum->count, .ns = sum->ns, .max_ns = sum->max_ns};
+	const struct abi_site *site = tracer_site(u->c->tracer, holder);
+	gpointer index;
+
+	if (!g_hash_table_lookup_extended(u->usages, victim, NULL, &index))
+		return;
+	c.victim = GPOINTER_TO_UINT(index);
+	if (holder == ABI_HOLDER_NOBODY)
+		c.holder = HOLDER_NOBODY;
+	else if (holder == ABI_HOLDER_EARLIER)
+		c.holder = HOLDER_EARLIER;
+	else if (site && g_hash_table_lookup_extended(u->usages, site, NULL, &index))
+		c.holder = GPOINTER_TO_INT(index);
+	else
+		return;
+	g_array_append_val(u->r->run->charges, c);
 }
 
 static void add_points(struct update *u)
@@ -351,6 +525,7 @@ static void add_lost(struct update *u)
 	struct lost l;
 
 	tracer_lost(u->c->tracer, u->target, counts);
+	counts[ABI_LOST_STACKS] += u->r->stacks_dropped;
 	for (int i = 0; i < ABI_LOST_KINDS; i++) {
 		l = (struct lost){.what = lost_name(i), .count = counts[i]};
 		g_array_append_val(u->r->run->lost, l);
@@ -390,6 +565,8 @@ struct run *collector_update(struct collector *c, int target)
 	g_array_set_size(run->sites, 0);
 	g_array_set_size(run->usages, 0);
 	g_array_set_size(run->holds, 0);
+	g_array_set_size(run->wakings, 0);
+	g_array_set_size(run->charges, 0);
 	g_array_set_size(run->points, 0);
 	g_array_set_size(run->lost, 0);
 	g_hash_table_remove_all(r->threads);
@@ -402,6 +579,7 @@ struct run *collector_update(struct collector *c, int target)
 	run->pair_ns = cost->pair_ns;
 	tracer_snapshot(c->tracer, target, add_site, &u);
 	tracer_blocked(c->tracer, target, add_blocked, &u);
+	tracer_charges(c->tracer, target, add_charge, &u);
 	for (unsigned i = 0; i < r->holds->len; i++)
 		add_hold(&u, &g_array_index(r->holds, struct abi_hold, i), false);
 	add_unfinished(&u, end_ns);
@@ -424,6 +602,7 @@ struct run *collector_end(struct collector *c, int target, const char *why)
 
 	tracer_remove(c->tracer, target);
 	run = collector_update(c, target);
+	g_clear_pointer(&c->recordings[target].unwinder, unwinder_free);
 	run->ended = run_string(run, why);
 	return run;
 }

@@ -14,14 +14,16 @@
 #include <stdint.h>
 #endif
 
-#define ABI_SLOTS   64	 /* QEMUs at once; a power of two, 256 at most */
-#define ABI_THREADS 2048 /* threads that took a lock, over the tracer's life */
-#define ABI_SITES   2048 /* default; pairs of call site and thread */
-#define ABI_POINTS  64	 /* probe points a QEMU */
-#define ABI_CAUSES  4	 /* distinct reasons for blocking kept for one hold */
+#define ABI_SLOTS   64	  /* QEMUs at once; a power of two, 256 at most */
+#define ABI_THREADS 2048  /* threads that took a lock, over the tracer's life */
+#define ABI_SITES   2048  /* default; pairs of call site and thread */
+#define ABI_POINTS  64	  /* probe points a QEMU */
+#define ABI_CAUSES  4	  /* distinct reasons for blocking kept for one hold */
+#define ABI_VICTIMS 4096  /* pairs of a holder's and a waiter's site record */
+#define ABI_NONE    (~0U) /* an index: nothing there */
 #define ABI_NAME    48
 #define ABI_COMM    16
-#define ABI_FILE    64	    /* a source file's name as QEMU's build wrote it */
+#define ABI_PATH    64	    /* a source file's name as QEMU's build wrote it */
 #define ABI_UNKNOWN (~0ULL) /* a duration that nobody measured */
 
 /*
@@ -97,15 +99,48 @@ struct abi_phase {
 	uint64_t device;
 };
 
-/* Why a holder was off-CPU: a syscall's number, or one of these. */
-#define ABI_CAUSE_FAULT	  (-1) /* no syscall: a page fault */
+/*
+ * Why a holder was off-CPU: a syscall's number with the kind of file that it was called for, or one
+ * of these.
+ */
+#define ABI_CAUSE_FAULT	  (-1) /* a page fault */
 #define ABI_CAUSE_STOPPED (-2) /* SIGSTOP or a debugger */
 #define ABI_CAUSE_OTHERS  (-3) /* causes beyond the first ABI_CAUSES - 1 of one hold */
+#define ABI_CAUSE_USERFAULT                                                                        \
+	(-4) /* a page that userfaultfd's reader brings, in user mode or not                       \
+	      */
+
+#define ABI_CAUSE(syscall, file) ((int32_t)((syscall) | (file) << 16))
+#define ABI_CAUSE_SYSCALL(cause) ((cause)&0xffff)
+#define ABI_CAUSE_FILE(cause)	 ((cause) >> 16)
+
+/* Kept in files: append only. */
+enum abi_file {
+	ABI_FILE_UNKNOWN, /* or the syscall has none */
+	ABI_FILE_SOCKET,
+	ABI_FILE_PIPE,
+	ABI_FILE_REGULAR,
+	ABI_FILE_BLOCK,
+	ABI_FILE_CHAR,
+	ABI_FILE_DIRECTORY,
+	ABI_FILE_EVENTFD,
+	ABI_FILE_TIMERFD,
+	ABI_FILE_SIGNALFD,
+	ABI_FILE_EPOLL,
+	ABI_FILE_USERFAULTFD,
+	ABI_FILE_IO_URING,
+	ABI_FILE_KVM,	  /* /dev/kvm, a VM or a vCPU */
+	ABI_FILE_OTHER,	  /* another one without a name */
+	ABI_FILE_SEVERAL, /* a poll of different kinds */
+	ABI_FILES
+};
 
 struct abi_block {
 	int32_t cause;
 	uint32_t count; /* 0: entry unused */
 	uint64_t ns;
+	uint32_t waker; /* tid of the thread that ended a futex wait; 0: none, or not known */
+	uint32_t pad;
 };
 
 /* One hold, from acquire to release. */
@@ -118,9 +153,11 @@ struct abi_hold {
 		blocked[ABI_CAUSES]; /* off-CPU and not runnable; waking-up time included */
 	uint64_t longest_ns;	     /* the longest single block, 0: none */
 	int32_t longest_cause;
+	uint32_t longest_waker;
 	uint32_t slot;
 	uint32_t site;	 /* index of its abi_site */
 	uint32_t thread; /* index of its abi_thread */
+	uint32_t pad;
 	struct abi_phase at_begin, at_end, at_longest;
 };
 
@@ -131,7 +168,7 @@ struct abi_site {
 	uint32_t thread; /* index of its abi_thread */
 	uint32_t cond;	 /* 1: retaken by a condvar wait at file:line, its wait is unknown */
 	uint32_t pad;
-	char name[ABI_FILE]; /* what is at `file`; "" when its page was not resident */
+	char name[ABI_PATH]; /* what is at `file`; "" when its page was not resident */
 	uint64_t acquired;   /* times it got the lock */
 	uint64_t waits, wait_sum_ns, wait_max_ns, wait_max_at_ns; /* of those whose wait is known */
 	uint64_t holds, hold_sum_ns;				  /* finished ones */
@@ -159,6 +196,8 @@ enum abi_lost {
 	ABI_LOST_NO_ACQUIRE, /* released by a thread not known to hold: attached in mid-hold */
 	ABI_LOST_NO_RELEASE, /* asked again without a release: a release was missed */
 	ABI_LOST_EXIT_HOLDING, /* a thread exited while holding */
+	ABI_LOST_VICTIMS,      /* waits not charged to a holder: table full */
+	ABI_LOST_STACKS,       /* long holds without a stack: too many at once */
 	ABI_LOST_KINDS
 };
 
@@ -179,10 +218,37 @@ struct abi_slot {
 struct abi_blocked_key {
 	uint32_t site;
 	int32_t cause;
+	uint32_t waker;
 };
 
 struct abi_blocked {
 	uint64_t count, ns, max_ns;
+};
+
+/* A thread that woke a holder, by tid in the initial PID namespace. */
+struct abi_waker_key {
+	uint32_t epoch;
+	uint32_t tid;
+};
+
+struct abi_waker {
+	uint32_t tgid;
+	char comm[ABI_COMM];
+};
+
+/* Who made whom wait. Each holder of the lock during a wait is charged with what it held of it. */
+struct abi_charge_key {
+	uint32_t holder; /* index of its abi_site, or one of these */
+	uint32_t victim;
+};
+
+#define ABI_HOLDER_NOBODY                                                                          \
+	(~0U)			 /* handing over, waiting for a CPU, or a holder that was not seen \
+				  */
+#define ABI_HOLDER_EARLIER (~1U) /* before the latest 64 holds of the lock */
+
+struct abi_charge {
+	uint64_t count, ns, max_ns; /* waits with a share of it; shares */
 };
 
 /* What a phase mark says; one program serves them all, the cookie tells it which. */
@@ -223,6 +289,52 @@ struct abi_event_phase {
 	uint32_t slot;
 	uint32_t tid;
 	char name[ABI_NAME]; /* the device's; "" when its page was not resident: resolve `device` */
+};
+
+/*
+ * The stack of a thread in a long hold, in a ring of its own. `bytes` is what stood from the stack
+ * pointer upwards, `size` of it; then the record ends.
+ */
+#define ABI_STACK_BYTES 16384
+
+enum abi_taken {
+	ABI_TAKEN_RELEASED,  /* at the end: what it did before is not known */
+	ABI_TAKEN_PREEMPTED, /* somewhere in it */
+	ABI_TAKEN_BLOCKED,   /* when its longest block began */
+};
+
+/* Indices into abi_stack.regs: x86-64's struct pt_regs. */
+enum abi_reg {
+	ABI_REG_R15,
+	ABI_REG_R14,
+	ABI_REG_R13,
+	ABI_REG_R12,
+	ABI_REG_BP,
+	ABI_REG_BX,
+	ABI_REG_R11,
+	ABI_REG_R10,
+	ABI_REG_R9,
+	ABI_REG_R8,
+	ABI_REG_AX,
+	ABI_REG_CX,
+	ABI_REG_DX,
+	ABI_REG_SI,
+	ABI_REG_DI,
+	ABI_REG_IP = 16,
+	ABI_REG_SP = 19,
+	ABI_REGS = 21
+};
+
+struct abi_stack {
+	uint32_t epoch, slot;
+	uint32_t thread;
+	uint32_t taken;
+	uint64_t hold_begin_ns; /* with `thread`: the abi_hold that it belongs to */
+	uint64_t ns;		/* the block's, or the hold's so far */
+	uint64_t regs[ABI_REGS];
+	uint32_t size;
+	uint32_t pad;
+	uint8_t bytes[ABI_STACK_BYTES];
 };
 
 #endif

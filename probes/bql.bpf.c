@@ -12,6 +12,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "probes/tables.h"
+#include "probes/blocked.h"
+#include "probes/stack.h"
+#include "probes/victims.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -20,6 +23,12 @@ static __always_inline void set_owner(uint32_t slot, uint32_t tid)
 {
 	asm volatile("%0 &= %1" : "+r"(slot) : "i"(ABI_SLOTS - 1));
 	*(volatile uint32_t *)&owners[slot] = tid;
+}
+
+static __always_inline bool owned(uint32_t slot)
+{
+	asm volatile("%0 &= %1" : "+r"(slot) : "i"(ABI_SLOTS - 1));
+	return *(volatile uint32_t *)&owners[slot] != 0;
 }
 
 static __always_inline struct abi_slot *slot_at(uint64_t cookie)
@@ -46,12 +55,12 @@ static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
 
 	if (bpf_map_pop_elem(&free_threads, &index)) {
 		if (nr_threads >= ABI_THREADS)
-			return NONE;
+			return ABI_NONE;
 		index = __sync_fetch_and_add(&nr_threads, 1);
 	}
 	t = bpf_map_lookup_elem(&threads, &index);
 	if (!t)
-		return NONE;
+		return ABI_NONE;
 	t->slot = slot;
 	t->tid = id;
 	t->tgid = id >> 32;
@@ -77,7 +86,7 @@ static __always_inline struct state *current_state(uint64_t cookie, struct abi_s
 		st->off_ns = 0;
 		st->thread = new_thread(st->epoch, ABI_COOKIE_SLOT(cookie));
 	}
-	if (st->thread == NONE) {
+	if (st->thread == ABI_NONE) {
 		lose(slot, ABI_LOST_THREADS_FULL);
 		return NULL;
 	}
@@ -91,17 +100,17 @@ static __noinline uint32_t new_site(struct site_key *key)
 	uint32_t index;
 
 	if (!key)
-		return NONE;
+		return ABI_NONE;
 	if (bpf_map_pop_elem(&free_sites, &index)) {
 		/* Checked first, so that the counter stays near the limit however long the table is
 		 * full. */
 		if (nr_sites >= max_sites)
-			return NONE;
+			return ABI_NONE;
 		index = __sync_fetch_and_add(&nr_sites, 1);
 	}
 	site = bpf_map_lookup_elem(&sites, &index);
 	if (!site || bpf_map_update_elem(&site_index, key, &index, BPF_NOEXIST))
-		return NONE;
+		return ABI_NONE;
 	site->file = key->file;
 	site->line = key->line;
 	site->thread = key->thread;
@@ -159,8 +168,12 @@ static __always_inline void hold_begins(struct state *st, struct abi_slot *slot,
 	}
 	st->off_ns = 0;
 	st->does = HOLDS;
+	st->has_stack = 0;
+	st->waited = 0;
 	if (wait != ABI_UNKNOWN) {
 		uint32_t b = abi_bucket(wait);
+
+		st->waited = wait >= UNSEEN_WAIT_NS || log_held_since(h->slot, now - wait);
 
 		site->waits++;
 		site->wait_sum_ns += wait;
@@ -193,11 +206,12 @@ static __noinline int account_blocks(struct abi_hold *h, struct abi_site *site)
 
 		if (!block->count)
 			continue;
-		if (block->cause == ABI_CAUSE_FAULT)
+		if (block->cause == ABI_CAUSE_FAULT || block->cause == ABI_CAUSE_USERFAULT)
 			site->fault_ns += block->ns;
 		else
 			site->blocked_ns += block->ns;
 		key.cause = block->cause;
+		key.waker = block->waker;
 		sum = bpf_map_lookup_elem(&blocked, &key);
 		if (!sum) {
 			bpf_map_update_elem(&blocked, &key, &zero, BPF_NOEXIST);
@@ -215,13 +229,17 @@ static __noinline int account_blocks(struct abi_hold *h, struct abi_site *site)
 	return lost;
 }
 
-static __always_inline void hold_ends(struct state *st, struct abi_slot *slot, uint64_t now)
+static __always_inline void hold_ends(struct state *st, struct abi_slot *slot, void *ctx,
+				      uint64_t now)
 {
 	struct abi_hold *h = &st->cur;
 	struct abi_event_hold *event;
 	struct abi_site *site;
 	uint32_t b;
 
+	if (st->waited)
+		charge_wait(st);
+	log_hold(h->slot, h->site, h->begin_ns, now);
 	set_owner(h->slot, 0);
 	st->does = IDLE;
 	site = bpf_map_lookup_elem(&sites, &h->site);
@@ -248,6 +266,7 @@ static __always_inline void hold_ends(struct state *st, struct abi_slot *slot, u
 	if (h->hold_ns < threshold_ns && (h->wait_ns < threshold_ns || h->wait_ns == ABI_UNKNOWN))
 		return;
 	h->at_end = phase_of(slot);
+	stack_at_release(st, ctx, now);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		lose(slot, ABI_LOST_RING_FULL);
@@ -274,11 +293,12 @@ static __always_inline void acquired(struct state *st, struct abi_slot *slot, ui
 	hold_begins(st, slot, cookie, now, wait);
 }
 
-static __always_inline void released(struct state *st, struct abi_slot *slot, uint64_t now)
+static __always_inline void released(struct state *st, struct abi_slot *slot, void *ctx,
+				     uint64_t now)
 {
 	switch (st->does) {
 	case HOLDS:
-		hold_ends(st, slot, now);
+		hold_ends(st, slot, ctx, now);
 		break;
 	case ASLEEP: /* 11.1 enters the condvar wait first and then says that it gave the lock back
 		      */
@@ -307,6 +327,8 @@ int on_ask(struct pt_regs *ctx)
 	}
 	st->cur.site = find_site(st, ctx->di, ctx->si, false);
 	st->does = ASKED;
+	if (owned(ABI_COOKIE_SLOT(cookie)))
+		log_asked(ABI_COOKIE_SLOT(cookie));
 	st->ask_ns = bpf_ktime_get_ns();
 	return 0;
 }
@@ -332,7 +354,7 @@ int on_released(struct pt_regs *ctx)
 
 	if (!st)
 		return 0;
-	released(st, slot, now);
+	released(st, slot, ctx, now);
 	return 0;
 }
 
@@ -349,7 +371,7 @@ int on_status(struct pt_regs *ctx)
 	if (ctx->di & 0xff)
 		acquired(st, slot, cookie, now);
 	else
-		released(st, slot, now);
+		released(st, slot, ctx, now);
 	return 0;
 }
 
@@ -366,7 +388,7 @@ static __always_inline int sleeps(struct pt_regs *ctx, uint64_t file, uint32_t l
 	if (!st)
 		return 0;
 	if (st->does == HOLDS)
-		hold_ends(st, slot, now);
+		hold_ends(st, slot, ctx, now);
 	st->cur.site = find_site(st, file, line, true);
 	st->does = ASLEEP;
 	return 0;
@@ -481,31 +503,51 @@ static __always_inline struct state *holder(struct task_struct *task)
 	return st && st->does == HOLDS ? st : NULL;
 }
 
-static __always_inline void switched_out(struct state *st, struct task_struct *prev, bool preempted)
+static __always_inline void switched_out(struct state *st, void *ctx, struct task_struct *prev,
+					 bool preempted)
 {
 	unsigned int sleep = prev->__state;
-	struct pt_regs *regs;
-	unsigned long nr;
 
-	st->off_runnable = preempted || !sleep;
-	if (!st->off_runnable) {
-		regs = (void *)bpf_task_pt_regs(prev);
-		/* -1 in orig_ax: the kernel was entered by an exception, not by a syscall. */
-		if (sleep & (TASK_STOPPED | TASK_TRACED))
-			st->off_cause = ABI_CAUSE_STOPPED;
-		else if (bpf_probe_read_kernel(&nr, sizeof(nr), &regs->orig_ax) || (long)nr < 0)
-			st->off_cause = ABI_CAUSE_FAULT;
-		else
-			st->off_cause = nr;
-	}
 	st->off_ns = bpf_ktime_get_ns();
+	st->off_runnable = preempted || !sleep;
+	if (st->off_runnable) {
+		stack_at_preemption(st, prev);
+		return;
+	}
+	st->off_cause = cause_of(ctx, prev, sleep);
+	st->off_waker = 0;
+	if (st->off_cause == __NR_futex)
+		__sync_fetch_and_add(&nr_futex_sleepers, 1);
+	stack_at_block(st, prev);
+}
+
+/* Put a block with those of the same cause and waker in this hold. */
+static __always_inline void add_block(struct abi_hold *h, int32_t cause, uint32_t waker,
+				      uint64_t ns)
+{
+	for (int i = 0; i < ABI_CAUSES; i++) {
+		struct abi_block *b = &h->blocked[i];
+		bool same = b->cause == cause && b->waker == waker;
+
+		if (b->count && !same && i < ABI_CAUSES - 1)
+			continue;
+		if (!b->count) {
+			b->cause = cause;
+			b->waker = waker;
+		} else if (!same) {
+			b->cause = ABI_CAUSE_OTHERS;
+			b->waker = 0;
+		}
+		b->count++;
+		b->ns += ns;
+		break;
+	}
 }
 
 static __always_inline void switched_in(struct state *st)
 {
 	struct abi_hold *h = &st->cur;
 	struct abi_slot *slot;
-	uint32_t index;
 	uint64_t ns;
 
 	if (!st->off_ns)
@@ -516,28 +558,19 @@ static __always_inline void switched_in(struct state *st)
 		h->runnable_ns += ns;
 		return;
 	}
+	if (st->off_cause == __NR_futex)
+		__sync_fetch_and_add(&nr_futex_sleepers, -1);
 	st->nr_blocks++;
-	for (int i = 0; i < ABI_CAUSES; i++) {
-		struct abi_block *b = &h->blocked[i];
-
-		if (b->count && b->cause != st->off_cause && i < ABI_CAUSES - 1)
-			continue;
-		if (!b->count)
-			b->cause = st->off_cause;
-		else if (b->cause != st->off_cause)
-			b->cause = ABI_CAUSE_OTHERS;
-		b->count++;
-		b->ns += ns;
-		break;
-	}
-	if (ns > h->longest_ns) {
-		h->longest_ns = ns;
-		h->longest_cause = st->off_cause;
-		index = h->slot;
-		slot = bpf_map_lookup_elem(&slots, &index);
-		if (slot)
-			h->at_longest = phase_of(slot);
-	}
+	add_block(h, st->off_cause, st->off_waker, ns);
+	stack_at_wake(st, ns);
+	if (ns <= h->longest_ns)
+		return;
+	h->longest_ns = ns;
+	h->longest_cause = st->off_cause;
+	h->longest_waker = st->off_waker;
+	slot = slot_of(h->slot);
+	if (slot)
+		h->at_longest = phase_of(slot);
 }
 
 /* Runs at every context switch of the machine, and costs the same however many QEMUs are traced. */
@@ -548,10 +581,24 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *prev, struct task_st
 
 	st = holder(prev);
 	if (st)
-		switched_out(st, prev, preempted);
+		switched_out(st, ctx, prev, preempted);
 	st = holder(next);
 	if (st)
 		switched_in(st);
+	return 0;
+}
+
+/* Runs at every wake-up of the machine. */
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_waking, struct task_struct *task)
+{
+	struct state *st;
+
+	if (!nr_futex_sleepers)
+		return 0;
+	st = holder(task);
+	if (st && st->off_ns && !st->off_runnable && st->off_cause == __NR_futex)
+		woken(st);
 	return 0;
 }
 

@@ -50,14 +50,56 @@ struct pt_regs {
 	unsigned long ip, cs, flags, sp, ss;
 };
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct super_block {
+	unsigned long s_magic;
+};
+
+struct inode {
+	unsigned short i_mode;
+	unsigned int i_rdev;
+	struct super_block *i_sb;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct qstr d_name;
+};
+
+struct path {
+	struct dentry *dentry;
+};
+
+struct file {
+	struct inode *f_inode;
+	struct path f_path;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int __state;
-} __attribute__((preserve_access_index));
+	struct files_struct *files;
+};
 
-/* task_struct.__state: sleeping because of a signal or a debugger, not because of what it called.
- */
+#pragma clang attribute pop
+
+/* task_struct.__state */
+#define TASK_INTERRUPTIBLE 0x1
+/* Sleeping because of a signal or a debugger, not because of what it called. */
 #define TASK_STOPPED 0x4
 #define TASK_TRACED  0x8
 

@@ -5,9 +5,10 @@
 #ifndef PROBES_PRIVATE_H
 #define PROBES_PRIVATE_H
 
-#include <bpf/libbpf.h>
-#include <bpf/bpf.h>
 #include <pthread.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 #include "probes/tracer.h"
 #pragma GCC diagnostic push
@@ -119,6 +120,11 @@ bool sites_reserve(struct tracer *tracer);
 void sites_unmap(struct tracer *tracer);
 /* All site records below may be in use, and can be read. */
 uint32_t sites_used(struct tracer *tracer);
+
+/* kallsyms.c */
+
+/* Where a function of the kernel begins and ends. -ENOENT: the kernel hides it, or has none. */
+int kernel_function(const char *name, uint64_t *begin, uint64_t *end);
 
 /* process.c */
 

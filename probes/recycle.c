@@ -40,7 +40,14 @@ static bool is_of(const struct tracer *t, const struct abi_thread *thread, int s
 	       thread->slot == (uint32_t)slot;
 }
 
-/* Before the sites, whose keys tell whose they are. */
+static bool is_site_of(struct tracer *t, uint32_t site, int slot)
+{
+	const struct abi_site *s = tracer_site(t, site);
+
+	return s && is_of(t, &t->threads[s->thread], slot);
+}
+
+/* Before the sites, by which these tell whose they are. */
 static void forget_blocked(struct tracer *t, int slot)
 {
 	int fd = bpf_map__fd(t->skel->maps.blocked);
@@ -50,10 +57,47 @@ static void forget_blocked(struct tracer *t, int slot)
 	while (more) {
 		key = next;
 		more = !bpf_map_get_next_key(fd, &key, &next);
-		if (tracer_site(t, key.site) &&
-		    is_of(t, &t->threads[t->sites[key.site].thread], slot))
+		if (is_site_of(t, key.site, slot))
 			bpf_map_delete_elem(fd, &key);
 	}
+}
+
+static void forget_charges(struct tracer *t, int slot)
+{
+	int fd = bpf_map__fd(t->skel->maps.charges);
+	struct abi_charge_key key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (is_site_of(t, key.victim, slot))
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+static void forget_wakers(struct tracer *t, int slot)
+{
+	int fd = bpf_map__fd(t->skel->maps.wakers);
+	struct abi_waker_key key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (key.epoch == t->targets[slot].epoch)
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+/* Its entries name sites that will be others'. */
+static void forget_log(struct tracer *t, int slot)
+{
+	void *zero = calloc(1, bpf_map__value_size(t->skel->maps.held_logs));
+
+	if (zero)
+		bpf_map_update_elem(bpf_map__fd(t->skel->maps.held_logs), &slot, zero, BPF_ANY);
+	free(zero);
 }
 
 static void forget_sites(struct tracer *t, int slot)
@@ -97,6 +141,9 @@ void tracer_forget(struct tracer *t, int slot)
 		return;
 	tracer_remove(t, slot);
 	forget_blocked(t, slot);
+	forget_charges(t, slot);
+	forget_wakers(t, slot);
+	forget_log(t, slot);
 	forget_sites(t, slot);
 	forget_threads(t, slot);
 	target_clear(&t->targets[slot]);

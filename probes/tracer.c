@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,18 @@ static int on_event(void *opaque, void *data, size_t size)
 	return 0;
 }
 
+static int on_stack(void *opaque, void *data, size_t size)
+{
+	const struct abi_stack *s = data;
+	struct tracer *t = opaque;
+
+	if (size >= offsetof(struct abi_stack, bytes) &&
+	    size - offsetof(struct abi_stack, bytes) >= s->size &&
+	    target_of_event(t, s->slot, s->epoch) && t->opts.sink.stack)
+		t->opts.sink.stack(t->opts.sink.opaque, s->slot, s);
+	return 0;
+}
+
 /* "attach cookies, task storage", or "". */
 static void missing_features(char *text, size_t size)
 {
@@ -186,6 +199,7 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 {
 	struct tracer *t = calloc(1, sizeof(*t));
 	struct bql_bpf *skel = NULL;
+	uint64_t begin, end;
 	int ret = -ENOMEM;
 
 	*tracer = NULL;
@@ -205,6 +219,11 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	}
 	skel->rodata->threshold_ns = opts->threshold_ns;
 	skel->rodata->max_sites = t->max_sites;
+	if (!kernel_function("handle_userfault", &begin, &end)) {
+		skel->rodata->userfault_begin = begin;
+		skel->rodata->userfault_end = end;
+	}
+	skel->bss->take_stacks = opts->stacks;
 	bpf_map__set_max_entries(skel->maps.sites, t->max_sites);
 	bpf_map__set_max_entries(skel->maps.site_index, t->max_sites);
 	bpf_map__set_max_entries(skel->maps.free_sites, t->max_sites);
@@ -224,9 +243,11 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	t->threads = map_table(skel->maps.threads, PROT_READ | PROT_WRITE);
 	t->ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, t, NULL);
 	skel->links.on_switch = bpf_program__attach(skel->progs.on_switch);
+	skel->links.on_waking = bpf_program__attach(skel->progs.on_waking);
 	skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
-	if (!t->slots || !t->threads || !sites_reserve(t) || !t->ring || !skel->links.on_switch ||
-	    !skel->links.on_exit) {
+	if (!t->slots || !t->threads || !sites_reserve(t) || !t->ring ||
+	    ring_buffer__add(t->ring, bpf_map__fd(skel->maps.stacks), on_stack, t) ||
+	    !skel->links.on_switch || !skel->links.on_waking || !skel->links.on_exit) {
 		ret = load_failed(-errno, err);
 		goto cleanup;
 	}
@@ -340,8 +361,8 @@ static const char *read_file_name(struct tracer *t, struct target *target,
 	const char *in_file;
 
 	/* Shorter than its room: whole. */
-	if (*site->name && strnlen(site->name, ABI_FILE) < ABI_FILE - 1) {
-		snprintf(name, sizeof(name), "%.*s", ABI_FILE, site->name);
+	if (*site->name && strnlen(site->name, ABI_PATH) < ABI_PATH - 1) {
+		snprintf(name, sizeof(name), "%.*s", ABI_PATH, site->name);
 		return keep_name(t, name);
 	}
 	/* The process first: a site may lie in a library that was loaded into it. */
@@ -473,8 +494,41 @@ void tracer_blocked(struct tracer *t, int slot, tracer_blocked_fn fn, void *opaq
 		previous = &key;
 		if (site && target_of_site(t, site) == &t->targets[slot] &&
 		    !bpf_map_lookup_elem(fd, &key, &sum))
-			fn(opaque, site, key.cause, &sum);
+			fn(opaque, site, &key, &sum);
 	}
+}
+
+bool tracer_waker(struct tracer *t, int slot, uint32_t tid, struct abi_waker *waker)
+{
+	const struct abi_waker_key key = {.epoch = t->targets[slot].epoch, .tid = tid};
+
+	return tid && !bpf_map_lookup_elem(bpf_map__fd(t->skel->maps.wakers), &key, waker);
+}
+
+void tracer_charges(struct tracer *t, int slot, tracer_charge_fn fn, void *opaque)
+{
+	int fd = bpf_map__fd(t->skel->maps.charges);
+	struct abi_charge_key key, *previous = NULL;
+	struct abi_charge sum;
+
+	while (!bpf_map_get_next_key(fd, previous, &key)) {
+		const struct abi_site *victim = tracer_site(t, key.victim);
+
+		previous = &key;
+		if (victim && target_of_site(t, victim) == &t->targets[slot] &&
+		    !bpf_map_lookup_elem(fd, &key, &sum))
+			fn(opaque, key.holder, victim, &sum);
+	}
+}
+
+void tracer_take_stacks(struct tracer *t, bool take)
+{
+	__atomic_store_n(&t->skel->bss->take_stacks, take, __ATOMIC_RELAXED);
+}
+
+bool tracer_takes_stacks(const struct tracer *t)
+{
+	return __atomic_load_n(&t->skel->bss->take_stacks, __ATOMIC_RELAXED);
 }
 
 const char *tracer_site_file(struct tracer *t, uint32_t site)

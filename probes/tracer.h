@@ -34,6 +34,8 @@ struct tracer_sink {
 	/* `device`: the VMSD's name in ABI_PHASE_DEVICE, else "" */
 	void (*phase)(void *opaque, int target, const struct abi_event_phase *mark,
 		      const char *device);
+	/* Raw, with opts.stacks; it comes before its hold, which may have several. */
+	void (*stack)(void *opaque, int target, const struct abi_stack *stack);
 	void *opaque;
 };
 
@@ -41,6 +43,7 @@ struct tracer_opts {
 	uint64_t threshold_ns; /* holds and waits at least this long become events */
 	uint32_t max_sites;    /* 0: ABI_SITES; about 9 KB of kernel memory each */
 	uint32_t ring_bytes;   /* 0: 1 MB; a power of two */
+	bool stacks;	       /* holds and blocks at the threshold leave a stack */
 	bool calibrate;	       /* measure the probes' cost and bias on this machine: ~0.2 s */
 	struct tracer_sink sink;
 };
@@ -139,9 +142,22 @@ typedef void (*tracer_site_fn)(void *opaque, const struct abi_site *site, const 
 			       const struct abi_thread *thread);
 void tracer_snapshot(struct tracer *tracer, int target, tracer_site_fn fn, void *opaque);
 
-typedef void (*tracer_blocked_fn)(void *opaque, const struct abi_site *site, int cause,
+/* Once for each cause, and for each thread that ended futex waits: key->waker, 0 not known. */
+typedef void (*tracer_blocked_fn)(void *opaque, const struct abi_site *site,
+				  const struct abi_blocked_key *key,
 				  const struct abi_blocked *blocked);
 void tracer_blocked(struct tracer *tracer, int target, tracer_blocked_fn fn, void *opaque);
+/* The thread of that tid that woke a holder. False: not known. */
+bool tracer_waker(struct tracer *tracer, int target, uint32_t tid, struct abi_waker *waker);
+
+/* Who made whom wait: `holder` is an index for tracer_site(), or one of ABI_HOLDER_. */
+typedef void (*tracer_charge_fn)(void *opaque, uint32_t holder, const struct abi_site *victim,
+				 const struct abi_charge *charge);
+void tracer_charges(struct tracer *tracer, int target, tracer_charge_fn fn, void *opaque);
+
+/* Stop, or begin again, to copy stacks: about 3 us whenever a holder goes to sleep. */
+void tracer_take_stacks(struct tracer *tracer, bool take);
+bool tracer_takes_stacks(const struct tracer *tracer);
 
 /* The record and names behind an abi_hold. NULL when its index is out of range. */
 const struct abi_site *tracer_site(struct tracer *tracer, uint32_t site);

@@ -149,20 +149,80 @@ static const char *const syscalls[] = {
 
 const char *cause_name(int cause)
 {
+	int call = ABI_CAUSE_SYSCALL(cause);
 	char number[32];
 
 	switch (cause) {
 	case CAUSE_FAULT:
 		return "page fault";
+	case CAUSE_USERFAULT:
+		return "userfault";
 	case CAUSE_STOPPED:
 		return "stopped";
 	case CAUSE_OTHERS:
 		return "other causes";
 	}
-	if (cause >= 0 && cause < (int)G_N_ELEMENTS(syscalls) && syscalls[cause])
-		return syscalls[cause];
-	snprintf(number, sizeof(number), "syscall %d", cause);
+	if (cause < 0)
+		call = cause;
+	else if (call < (int)G_N_ELEMENTS(syscalls) && syscalls[call])
+		return syscalls[call];
+	snprintf(number, sizeof(number), "syscall %d", call);
 	return g_intern_string(number);
+}
+
+static const char *const files[ABI_FILES] = {
+	[ABI_FILE_UNKNOWN] = "",
+	[ABI_FILE_SOCKET] = "socket",
+	[ABI_FILE_PIPE] = "pipe",
+	[ABI_FILE_REGULAR] = "regular file",
+	[ABI_FILE_BLOCK] = "block device",
+	[ABI_FILE_CHAR] = "character device",
+	[ABI_FILE_DIRECTORY] = "directory",
+	[ABI_FILE_EVENTFD] = "eventfd",
+	[ABI_FILE_TIMERFD] = "timerfd",
+	[ABI_FILE_SIGNALFD] = "signalfd",
+	[ABI_FILE_EPOLL] = "epoll",
+	[ABI_FILE_USERFAULTFD] = "userfaultfd",
+	[ABI_FILE_IO_URING] = "io_uring",
+	[ABI_FILE_KVM] = "kvm",
+	[ABI_FILE_OTHER] = "other file",
+	[ABI_FILE_SEVERAL] = "several files",
+};
+
+const char *cause_file(int cause)
+{
+	int file = cause < 0 ? ABI_FILE_UNKNOWN : ABI_CAUSE_FILE(cause);
+
+	return file < ABI_FILES ? files[file] : "other file";
+}
+
+const char *cause_text(int cause)
+{
+	g_autofree char *text = NULL;
+
+	if (!*cause_file(cause))
+		return cause_name(cause);
+	text = g_strdup_printf("%s (%s)", cause_name(cause), cause_file(cause));
+	return g_intern_string(text);
+}
+
+static const char *const takens[TAKENS] = {
+	[TAKEN_RELEASED] = "released",
+	[TAKEN_PREEMPTED] = "preempted",
+	[TAKEN_BLOCKED] = "blocked",
+};
+
+const char *taken_name(enum taken taken)
+{
+	return (unsigned)taken < TAKENS ? takens[taken] : takens[TAKEN_RELEASED];
+}
+
+enum taken taken_from_name(const char *name)
+{
+	for (unsigned i = 0; i < TAKENS; i++)
+		if (!strcmp(name, takens[i]))
+			return i;
+	return TAKEN_RELEASED;
 }
 
 static const struct {
@@ -177,6 +237,8 @@ static const struct {
 	[ABI_LOST_NO_ACQUIRE] = {"no_acquire", "held the lock at the attach: hold unknown"},
 	[ABI_LOST_NO_RELEASE] = {"no_release", "holds whose release was not seen"},
 	[ABI_LOST_EXIT_HOLDING] = {"exit_holding", "threads that exited while holding"},
+	[ABI_LOST_VICTIMS] = {"victims_full", "waits not charged to a holder: table full"},
+	[ABI_LOST_STACKS] = {"stacks_skipped", "long holds without a stack: too many at once"},
 	{"events_discarded", "events that the tracer discarded: its buffers were full"},
 	{"holds_thinned", "long holds not listed: only the longest 10000 are"},
 	{"marks_thinned", "phases not listed: only the first 100000 are"},
@@ -200,5 +262,6 @@ bool lost_at_edge(const char *name)
 	/* QEMU's main thread exits with the lock in hand: every QEMU that quits does. */
 	return !strcmp(name, lost_name(ABI_LOST_NO_ASK)) ||
 	       !strcmp(name, lost_name(ABI_LOST_NO_ACQUIRE)) ||
+	       !strcmp(name, lost_name(ABI_LOST_STACKS)) ||
 	       !strcmp(name, lost_name(ABI_LOST_EXIT_HOLDING));
 }

@@ -11,6 +11,11 @@ static void clear_usage(gpointer usage)
 	g_clear_pointer(&((struct usage *)usage)->blocking, g_array_unref);
 }
 
+static void clear_stack(gpointer stack)
+{
+	g_clear_pointer(&((struct stack *)stack)->frames, g_array_unref);
+}
+
 struct run *run_new(void)
 {
 	struct run *run = g_new0(struct run, 1);
@@ -21,6 +26,11 @@ struct run *run_new(void)
 	run->usages = g_array_new(FALSE, TRUE, sizeof(struct usage));
 	g_array_set_clear_func(run->usages, clear_usage);
 	run->holds = g_array_new(FALSE, TRUE, sizeof(struct hold));
+	run->wakings = g_array_new(FALSE, TRUE, sizeof(struct waking));
+	run->charges = g_array_new(FALSE, TRUE, sizeof(struct charge));
+	run->frames = g_array_new(FALSE, TRUE, sizeof(struct frame));
+	run->stacks = g_array_new(FALSE, TRUE, sizeof(struct stack));
+	g_array_set_clear_func(run->stacks, clear_stack);
 	run->marks = g_array_new(FALSE, TRUE, sizeof(struct mark));
 	run->points = g_array_new(FALSE, TRUE, sizeof(struct point));
 	run->lost = g_array_new(FALSE, TRUE, sizeof(struct lost));
@@ -39,6 +49,10 @@ void run_free(struct run *run)
 	g_array_unref(run->sites);
 	g_array_unref(run->usages);
 	g_array_unref(run->holds);
+	g_array_unref(run->wakings);
+	g_array_unref(run->charges);
+	g_array_unref(run->frames);
+	g_array_unref(run->stacks);
 	g_array_unref(run->marks);
 	g_array_unref(run->points);
 	g_array_unref(run->lost);
@@ -64,6 +78,40 @@ unsigned run_site(struct run *run, const char *file, unsigned line, bool cond)
 	}
 	g_array_append_val(run->sites, site);
 	return run->sites->len - 1;
+}
+
+unsigned run_frame(struct run *run, const struct frame *frame)
+{
+	struct frame new = *frame;
+
+	new.module = run_string(run, frame->module);
+	new.symbol = run_string(run, frame->symbol);
+	for (unsigned i = 0; i < run->frames->len; i++) {
+		const struct frame *f = &g_array_index(run->frames, struct frame, i);
+
+		if (f->address == new.address && f->module == new.module)
+			return i;
+	}
+	g_array_append_val(run->frames, new);
+	return run->frames->len - 1;
+}
+
+unsigned run_stack(struct run *run, const unsigned *frames, unsigned count, bool whole)
+{
+	struct stack stack = {.whole = whole};
+
+	for (unsigned i = 0; i < run->stacks->len; i++) {
+		const struct stack *s = &g_array_index(run->stacks, struct stack, i);
+
+		if (s->frames->len == count && s->whole == whole &&
+		    (!count || !memcmp(s->frames->data, frames, count * sizeof(*frames))))
+			return i;
+	}
+	stack.frames = g_array_new(FALSE, FALSE, sizeof(unsigned));
+	if (count)
+		g_array_append_vals(stack.frames, frames, count);
+	g_array_append_val(run->stacks, stack);
+	return run->stacks->len - 1;
 }
 
 static struct metric *find_metric(const struct run *run, const char *name)

@@ -48,12 +48,14 @@ struct site {
 };
 
 /*
- * Why a holder was off-CPU: a syscall's number or a CAUSE_. Blocked time runs until the holder is
+ * Why a holder was off-CPU: a syscall and the kind of file that it was called for, or a CAUSE_: see
+ * cause_name() and cause_file(). Blocked time runs until the holder is
  * on a CPU again, so it holds the time to wake up.
  */
-#define CAUSE_FAULT   ABI_CAUSE_FAULT
-#define CAUSE_STOPPED ABI_CAUSE_STOPPED
-#define CAUSE_OTHERS  ABI_CAUSE_OTHERS
+#define CAUSE_FAULT	ABI_CAUSE_FAULT
+#define CAUSE_STOPPED	ABI_CAUSE_STOPPED
+#define CAUSE_OTHERS	ABI_CAUSE_OTHERS
+#define CAUSE_USERFAULT ABI_CAUSE_USERFAULT
 
 struct blocking {
 	int cause;
@@ -64,8 +66,8 @@ struct blocking {
 /* One site as used by one thread. */
 struct usage {
 	unsigned site, thread; /* indices */
-	unsigned record; /* the recorder's own number: the same at each update of a recording */
-	uint64_t acquired;     /* holds counts the finished ones, waits those whose wait is known */
+	unsigned record;   /* the recorder's own number: the same at each update of a recording */
+	uint64_t acquired; /* holds counts the finished ones, waits those whose wait is known */
 	struct histogram wait, hold;
 	uint64_t wait_max_at_ns, hold_max_at_ns; /* when those began */
 	uint64_t runnable_ns;			 /* preempted, or waiting for a CPU */
@@ -94,6 +96,14 @@ struct mark {
 	struct phase_at in;
 };
 
+/* Where in a hold its stack was taken. Kept in files by name. */
+enum taken {
+	TAKEN_RELEASED = ABI_TAKEN_RELEASED,
+	TAKEN_PREEMPTED = ABI_TAKEN_PREEMPTED,
+	TAKEN_BLOCKED = ABI_TAKEN_BLOCKED,
+	TAKENS
+};
+
 /* One hold that was long, or waited long, or was the longest of its usage. */
 struct hold {
 	uint64_t begin_ns, hold_ns;
@@ -104,7 +114,44 @@ struct hold {
 	struct blocking blocked[ABI_CAUSES]; /* most time first; count 0: unused */
 	uint64_t longest_ns;		     /* its longest single block, 0: none */
 	int longest_cause;
+	unsigned longest_waker; /* index of the thread that ended it, plus one; 0: not known */
 	struct phase_at at_begin, at_end, at_longest;
+	unsigned stack; /* index of its stack, plus one; 0: none */
+	enum taken taken;
+};
+
+/* Holders of a usage slept on a futex until a thread ended it. */
+struct waking {
+	unsigned usage;
+	unsigned waker; /* index of its thread */
+	uint64_t count, ns, max_ns;
+};
+
+/*
+ * Who made whom wait: each holder of the lock during a wait is charged with what it held of it,
+ * what is left is nobody's.
+ */
+#define HOLDER_NOBODY  (-1) /* handing over, waiting for a CPU, or a holder that was not seen */
+#define HOLDER_EARLIER (-2) /* holders before the latest 64 holds of the lock */
+
+struct charge {
+	int holder; /* index of its usage, or HOLDER_ */
+	unsigned victim;
+	uint64_t count, ns, max_ns; /* waits, shares of them, the greatest share */
+};
+
+/* A function on a stack: see struct unwound. */
+struct frame {
+	const char *module;
+	uint64_t address;
+	const char *symbol;
+	uint64_t offset;
+	bool inside;
+};
+
+struct stack {
+	GArray *frames; /* unsigned: indices in run->frames, innermost first */
+	bool whole;	/* up to where the thread or coroutine began */
 };
 
 /* A place where a probe was to go. */
@@ -158,6 +205,10 @@ struct run {
 	GArray *sites;	 /* struct site, each (file, line, cond) once */
 	GArray *usages;	 /* struct usage */
 	GArray *holds;	 /* struct hold */
+	GArray *wakings; /* struct waking */
+	GArray *charges; /* struct charge */
+	GArray *frames;	 /* struct frame, each once */
+	GArray *stacks;	 /* struct stack, each once */
 	GArray *marks;	 /* struct mark, by time */
 	GArray *points;	 /* struct point */
 	GArray *lost;	 /* struct lost, every kind, also those that are 0 */
@@ -174,6 +225,10 @@ const char *run_string(struct run *run, const char *s);
 unsigned run_site(struct run *run, const char *file, unsigned line, bool cond);
 /* A new usage with an empty list of causes; valid until the next one is added. */
 struct usage *run_add_usage(struct run *run, unsigned site, unsigned thread);
+
+/* Index of a frame or of a stack, added when it is new. */
+unsigned run_frame(struct run *run, const struct frame *frame);
+unsigned run_stack(struct run *run, const unsigned *frames, unsigned count, bool whole);
 
 /* Set a metric, or replace it. */
 void run_set_metric(struct run *run, const char *name, double value);
@@ -216,6 +271,21 @@ GArray *run_rows(struct run *run, bool each_vcpu);
 /* Holds, longest first, at most `top` (0: all). Elements are const struct hold *, the run's. */
 GPtrArray *run_longest(const struct run *run, unsigned top);
 
+/* victims.c */
+
+/* Charges of one site's threads of one kind to another's, put together. Most time first. */
+struct victim_row {
+	int holder_site; /* index, or HOLDER_ */
+	const char *holder_who;
+	unsigned victim_site;
+	const char *victim_who;
+	enum role holder_role, victim_role;
+	uint64_t count, ns, max_ns;
+};
+
+/* Free with g_array_unref(). The strings are the run's. */
+GArray *run_victims(struct run *run, bool each_vcpu);
+
 /* role.c */
 
 /* From the thread's name alone. `leader_comm` is what an unnamed thread of that QEMU is called. */
@@ -237,7 +307,13 @@ const char *lost_name(enum abi_lost lost);
 const char *lost_meaning(const char *name);
 /* The recording began, or the QEMU ended, in the middle of things: expected, and not a loss. */
 bool lost_at_edge(const char *name);
-/* A syscall's name, "page fault", "stopped", "other causes", "syscall 999". */
+/* A syscall's name, "page fault", "userfault", "stopped", "other causes", "syscall 999". */
 const char *cause_name(int cause);
+/* The kind of file that a syscall waited for: "socket", "eventfd"; "" when it has none. */
+const char *cause_file(int cause);
+/* Both: "read (timerfd)". */
+const char *cause_text(int cause);
+const char *taken_name(enum taken taken);
+enum taken taken_from_name(const char *name);
 
 #endif

@@ -121,6 +121,7 @@ static void add_blocked(JsonBuilder *b, const struct blocking *blocking)
 {
 	json_builder_begin_object(b);
 	add_text(b, "cause", cause_name(blocking->cause));
+	add_text(b, "file", cause_file(blocking->cause));
 	add_int(b, "count", blocking->count);
 	add_int(b, "ns", blocking->ns);
 	json_builder_end_object(b);
@@ -175,6 +176,96 @@ static void add_phase(JsonBuilder *b, const char *name, const struct phase_at *a
 	json_builder_end_object(b);
 }
 
+static void add_stack(JsonBuilder *b, const struct run *run, const struct hold *h)
+{
+	const struct stack *s = &g_array_index(run->stacks, struct stack, h->stack - 1);
+
+	begin_object(b, "stack");
+	add_text(b, "taken", taken_name(h->taken));
+	add_bool(b, "whole", s->whole);
+	begin_array(b, "frames");
+	for (unsigned i = 0; i < s->frames->len; i++) {
+		const struct frame *f = &g_array_index(run->frames, struct frame,
+						       g_array_index(s->frames, unsigned, i));
+
+		json_builder_begin_object(b);
+		add_text(b, "module", f->module);
+		add_int(b, "address", f->address);
+		add_text(b, "symbol", f->symbol);
+		add_int(b, "offset", f->offset);
+		add_bool(b, "inside", f->inside);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+	json_builder_end_object(b);
+}
+
+static void add_thread(JsonBuilder *b, struct run *run, const char *name, unsigned index)
+{
+	const struct thread *t = &g_array_index(run->threads, struct thread, index);
+
+	begin_object(b, name);
+	add_text(b, "role", role_name(t->role));
+	add_text(b, "who", run_who(run, t, true));
+	add_int(b, "tid", t->tid);
+	json_builder_end_object(b);
+}
+
+static void add_wakings(JsonBuilder *b, struct run *run)
+{
+	begin_array(b, "wakings");
+	for (unsigned i = 0; i < run->wakings->len; i++) {
+		const struct waking *w = &g_array_index(run->wakings, struct waking, i);
+		const struct usage *u = &g_array_index(run->usages, struct usage, w->usage);
+
+		json_builder_begin_object(b);
+		add_site(b, run, u->site);
+		add_thread(b, run, "holder", u->thread);
+		add_thread(b, run, "ended_by", w->waker);
+		add_int(b, "count", w->count);
+		add_int(b, "ns", w->ns);
+		add_int(b, "max_ns", w->max_ns);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+}
+
+/* One side of a wait; holder: "nobody" and "earlier" are no call sites. */
+static void add_side(JsonBuilder *b, const struct run *run, const char *name, int site,
+		     enum role role, const char *who)
+{
+	begin_object(b, name);
+	add_text(b, "kind",
+		 site == HOLDER_NOBODY	  ? "nobody"
+		 : site == HOLDER_EARLIER ? "earlier"
+					  : "site");
+	if (site >= 0) {
+		add_site(b, run, site);
+		add_text(b, "role", role_name(role));
+		add_text(b, "who", who);
+	}
+	json_builder_end_object(b);
+}
+
+static void add_victims(JsonBuilder *b, struct run *run, const struct render_options *o)
+{
+	g_autoptr(GArray) rows = run_victims(run, o->each_vcpu);
+
+	begin_array(b, "victims");
+	for (unsigned i = 0; i < rows->len && (!o->top || i < o->top); i++) {
+		const struct victim_row *r = &g_array_index(rows, struct victim_row, i);
+
+		json_builder_begin_object(b);
+		add_side(b, run, "holder", r->holder_site, r->holder_role, r->holder_who);
+		add_side(b, run, "victim", r->victim_site, r->victim_role, r->victim_who);
+		add_int(b, "waits", r->count);
+		add_int(b, "ns", r->ns);
+		add_int(b, "max_ns", r->max_ns);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+}
+
 static void add_hold(JsonBuilder *b, struct run *run, const struct hold *h)
 {
 	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
@@ -201,10 +292,15 @@ static void add_hold(JsonBuilder *b, struct run *run, const struct hold *h)
 	if (h->longest_ns) {
 		begin_object(b, "longest_block");
 		add_text(b, "cause", cause_name(h->longest_cause));
+		add_text(b, "file", cause_file(h->longest_cause));
+		if (h->longest_waker)
+			add_thread(b, run, "ended_by", h->longest_waker - 1);
 		add_int(b, "ns", h->longest_ns);
 		add_phase(b, "in", &h->at_longest);
 		json_builder_end_object(b);
 	}
+	if (h->stack)
+		add_stack(b, run, h);
 	add_phase(b, "begin", &h->at_begin);
 	add_phase(b, "end", &h->at_end);
 	json_builder_end_object(b);
@@ -224,6 +320,8 @@ char *render_json(struct run *run, const struct render_options *options)
 	for (unsigned i = 0; i < longest->len; i++)
 		add_hold(b, run, longest->pdata[i]);
 	json_builder_end_array(b);
+	add_victims(b, run, options);
+	add_wakings(b, run);
 	begin_array(b, "phases");
 	for (unsigned i = 0; i < run->marks->len; i++) {
 		const struct mark *m = &g_array_index(run->marks, struct mark, i);

@@ -12,6 +12,7 @@
 struct render_options {
 	unsigned top;	/* rows of each list; 0: all */
 	bool each_vcpu; /* vCPUs apart instead of together */
+	bool stacks;	/* of every hold that is shown, not only of the longest few */
 	bool colour;
 };
 

@@ -14,6 +14,8 @@
 /* A hold this long is felt: QEMU's monitor and every vCPU that touches a device wait for it. */
 #define FELT_NS 10000000
 
+#define STACKS_SHOWN 3 /* unless all are asked for */
+
 const char *render_duration(char text[RENDER_DURATION], uint64_t ns)
 {
 	static const struct {
@@ -211,13 +213,87 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 			r->blocked_ns ? D(r->blocked_ns) : "-");
 		if (r->blocking->len)
 			fprintf(out, " %s",
-				cause_name(g_array_index(r->blocking, struct blocking, 0).cause));
+				cause_text(g_array_index(r->blocking, struct blocking, 0).cause));
 		fputc('\n', out);
 	}
 	if (shown < rows->len)
 		fprintf(out, "  and %u more: --top 0 shows all\n", rows->len - shown);
 	if (!rows->len)
 		fprintf(out, "  nobody: no thread took the lock in this time\n");
+}
+
+static const char *waker_text(struct run *run, const struct hold *h)
+{
+	const struct thread *t = &g_array_index(run->threads, struct thread, h->longest_waker - 1);
+
+	return run_who(run, t, true);
+}
+
+/* ---- stacks ---- */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static void show_frame(FILE *out, const struct run *run, const struct frame *f, const char *what)
+{
+	fprintf(out, "  %8s    %-10s ", "", what);
+	if (*f->symbol)
+		fprintf(out, "%s%s+0x%llx", f->inside ? "" : "~", f->symbol,
+			(unsigned long long)f->offset);
+	else
+		fprintf(out, "0x%llx", (unsigned long long)f->address);
+	if (!*f->module)
+		fprintf(out, "  (no file)");
+	else if (strcmp(base_name(f->module), base_name(run->qemu_path)))
+		fprintf(out, "  (%s)", base_name(f->module));
+	fputc('\n', out);
+}
+
+static void show_stack(FILE *out, const struct run *run, const struct hold *h)
+{
+	static const char *const where[TAKENS] = {
+		[TAKEN_RELEASED] = "ended in",
+		[TAKEN_PREEMPTED] = "once in",
+		[TAKEN_BLOCKED] = "asleep in",
+	};
+	const struct stack *s = &g_array_index(run->stacks, struct stack, h->stack - 1);
+
+	for (unsigned i = 0; i < s->frames->len; i++) {
+		unsigned frame = g_array_index(s->frames, unsigned, i);
+
+		show_frame(out, run, &g_array_index(run->frames, struct frame, frame),
+			   i ? "" : where[h->taken]);
+	}
+	if (!s->whole)
+		fprintf(out, "  %8s    %-10s ...\n", "", "");
+}
+
+/* Once each: a hold with the same stack as one above it shows none. */
+static bool stack_is_new(GPtrArray *holds, unsigned index)
+{
+	const struct hold *h = holds->pdata[index], *earlier;
+
+	for (unsigned i = 0; i < index; i++) {
+		earlier = holds->pdata[i];
+		if (earlier->stack == h->stack && earlier->taken == h->taken)
+			return false;
+	}
+	return h->stack;
+}
+
+static bool has_nameless(const struct run *run)
+{
+	for (unsigned i = 0; i < run->frames->len; i++) {
+		const struct frame *f = &g_array_index(run->frames, struct frame, i);
+
+		if (*f->symbol && !f->inside)
+			return true;
+	}
+	return false;
 }
 
 static void show_hold(FILE *out, struct run *run, const struct hold *h,
@@ -247,13 +323,15 @@ static void show_hold(FILE *out, struct run *run, const struct hold *h,
 		if (!b->count)
 			continue;
 		fprintf(out, "  %8s    blocked %s in %s, %llu times", "", D(b->ns),
-			cause_name(b->cause), (unsigned long long)b->count);
+			cause_text(b->cause), (unsigned long long)b->count);
 		if (longest) {
 			g_autofree char *phase = phase_text(&h->at_longest);
 
 			fprintf(out, ", longest %s%s%s", D(h->longest_ns),
 				h->at_longest.phase ? " in " : "",
 				h->at_longest.phase ? phase : "");
+			if (h->longest_waker)
+				fprintf(out, ", ended by %s", waker_text(run, h));
 		}
 		fputc('\n', out);
 	}
@@ -264,12 +342,65 @@ static void show_hold(FILE *out, struct run *run, const struct hold *h,
 static void show_holds(FILE *out, struct run *run, const struct render_options *o)
 {
 	g_autoptr(GPtrArray) longest = run_longest(run, o->top);
+	unsigned stacks = 0;
 
 	if (!longest->len)
 		return;
 	heading(out, o, "Longest holds");
-	for (unsigned i = 0; i < longest->len; i++)
+	for (unsigned i = 0; i < longest->len; i++) {
 		show_hold(out, run, longest->pdata[i], o);
+		if ((!o->stacks && stacks == STACKS_SHOWN) || !stack_is_new(longest, i))
+			continue;
+		show_stack(out, run, longest->pdata[i]);
+		stacks++;
+	}
+	if (stacks && has_nameless(run))
+		fprintf(out,
+			"  ~NAME+0x: in a function that the binary does not name, after NAME\n");
+}
+
+/* ---- victims ---- */
+
+static char *holder_text(const struct run *run, const struct victim_row *r)
+{
+	g_autofree char *site = NULL;
+
+	if (r->holder_site == HOLDER_NOBODY)
+		return g_strdup("nobody: handing over, or no CPU");
+	if (r->holder_site == HOLDER_EARLIER)
+		return g_strdup("holders before the latest 64");
+	site = render_site(run, r->holder_site);
+	return g_strdup_printf("%s by %s", site, r->holder_who);
+}
+
+static void show_victims(FILE *out, struct run *run, const struct render_options *o)
+{
+	g_autoptr(GArray) rows = run_victims(run, o->each_vcpu);
+	unsigned shown = o->top && rows->len > o->top ? o->top : rows->len;
+	int width = 20;
+
+	if (!rows->len)
+		return;
+	for (unsigned i = 0; i < shown; i++) {
+		g_autofree char *holder =
+			holder_text(run, &g_array_index(rows, struct victim_row, i));
+
+		width = MAX(width, (int)strlen(holder));
+	}
+	heading(out, o, "Who made whom wait");
+	fprintf(out, "  %8s %9s %8s  %-*s  %s\n", "time", "waits", "longest", width, "holder",
+		"waited");
+	for (unsigned i = 0; i < shown; i++) {
+		const struct victim_row *r = &g_array_index(rows, struct victim_row, i);
+		g_autofree char *holder = holder_text(run, r);
+		g_autofree char *victim = render_site(run, r->victim_site);
+
+		fprintf(out, "  %8s %9llu %8s  %-*s  %s at %s\n", D(r->ns),
+			(unsigned long long)r->count, D(r->max_ns), width, holder, r->victim_who,
+			victim);
+	}
+	if (shown < rows->len)
+		fprintf(out, "  and %u more: --top 0 shows all\n", rows->len - shown);
 }
 
 /* How long the phase that a mark begins lasted. */
@@ -343,5 +474,6 @@ void render_text(FILE *out, struct run *run, const struct render_options *option
 	show_head(out, run, options);
 	show_rows(out, run, options);
 	show_holds(out, run, options);
+	show_victims(out, run, options);
 	show_phases(out, run, options);
 }

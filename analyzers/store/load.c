@@ -136,14 +136,17 @@ static bool load_hold(sqlite3_stmt *s, struct run *run)
 	return true;
 }
 
+static struct hold *hold_at(struct run *run, uint64_t i)
+{
+	return i < run->holds->len ? &g_array_index(run->holds, struct hold, i) : NULL;
+}
+
 static bool load_hold_blocking(sqlite3_stmt *s, struct run *run)
 {
-	uint64_t index = num(s, 0);
-	struct hold *h;
+	struct hold *h = hold_at(run, num(s, 0));
 
-	if (index >= run->holds->len)
+	if (!h)
 		return false;
-	h = &g_array_index(run->holds, struct hold, index);
 	for (unsigned i = 0; i < G_N_ELEMENTS(h->blocked); i++) {
 		if (h->blocked[i].count)
 			continue;
@@ -191,6 +194,103 @@ static bool load_lost(sqlite3_stmt *s, struct run *run)
 static bool load_metric(sqlite3_stmt *s, struct run *run)
 {
 	run_set_metric(run, text(s, 0, run), sqlite3_column_double(s, 1));
+	return true;
+}
+
+static bool load_waking(sqlite3_stmt *s, struct run *run)
+{
+	uint64_t usage = num(s, 0), waker = num(s, 1);
+	struct waking w = {
+		.usage = usage,
+		.waker = waker,
+		.count = num(s, 2),
+		.ns = num(s, 3),
+		.max_ns = num(s, 4),
+	};
+
+	if (usage >= run->usages->len || waker >= run->threads->len)
+		return false;
+	g_array_append_val(run->wakings, w);
+	return true;
+}
+
+static bool load_charge(sqlite3_stmt *s, struct run *run)
+{
+	int64_t holder = num(s, 0);
+	uint64_t victim = num(s, 1);
+	struct charge c = {
+		.holder = holder,
+		.victim = victim,
+		.count = num(s, 2),
+		.ns = num(s, 3),
+		.max_ns = num(s, 4),
+	};
+
+	if (holder < HOLDER_EARLIER || holder >= (int64_t)run->usages->len ||
+	    victim >= run->usages->len)
+		return false;
+	g_array_append_val(run->charges, c);
+	return true;
+}
+
+static bool load_frame(sqlite3_stmt *s, struct run *run)
+{
+	struct frame f = {
+		.module = text(s, 1, run),
+		.address = num(s, 2),
+		.symbol = text(s, 3, run),
+		.offset = num(s, 4),
+		.inside = num(s, 5),
+	};
+
+	if (num(s, 0) != run->frames->len)
+		return false;
+	g_array_append_val(run->frames, f);
+	return true;
+}
+
+static bool load_stack(sqlite3_stmt *s, struct run *run)
+{
+	struct stack stack = {.whole = num(s, 1)};
+
+	if (num(s, 0) != run->stacks->len)
+		return false;
+	stack.frames = g_array_new(FALSE, FALSE, sizeof(unsigned));
+	g_array_append_val(run->stacks, stack);
+	return true;
+}
+
+static bool load_stack_frame(sqlite3_stmt *s, struct run *run)
+{
+	uint64_t stack = num(s, 0), frame = num(s, 1);
+	unsigned index = frame;
+
+	if (stack >= run->stacks->len || frame >= run->frames->len)
+		return false;
+	g_array_append_val(g_array_index(run->stacks, struct stack, stack).frames, index);
+	return true;
+}
+
+static bool load_hold_stack(sqlite3_stmt *s, struct run *run)
+{
+	struct hold *h = hold_at(run, num(s, 0));
+	uint64_t stack = num(s, 1);
+
+	if (!h || stack >= run->stacks->len)
+		return false;
+	h->stack = stack + 1;
+	h->taken = taken_from_name(text(s, 2, run));
+	return true;
+}
+
+static bool load_hold_waker(sqlite3_stmt *s, struct run *run)
+{
+	struct hold *h = hold_at(run, num(s, 0));
+	uint64_t waker = num(s, 1);
+
+	if (!h || waker >= run->threads->len)
+		return false;
+	h->longest_waker = waker + 1;
 	return true;
 }
 
@@ -255,6 +355,18 @@ static const struct table tables[] = {
 	 load_point},
 	{NULL, "SELECT what, count FROM lost WHERE run = ? ORDER BY what", load_lost},
 	{"metric", "SELECT name, value FROM metric WHERE run = ? ORDER BY name", load_metric},
+	{"waking", "SELECT usage, thread, count, ns, max_ns FROM waking WHERE run = ?",
+	 load_waking},
+	{"charge", "SELECT holder, victim, count, ns, max_ns FROM charge WHERE run = ?",
+	 load_charge},
+	{"frame",
+	 "SELECT id, module, address, symbol, offset, inside FROM frame WHERE run = ? ORDER BY id",
+	 load_frame},
+	{"stack", "SELECT id, whole FROM stack WHERE run = ? ORDER BY id", load_stack},
+	{"stack_frame", "SELECT stack, frame FROM stack_frame WHERE run = ? ORDER BY stack, depth",
+	 load_stack_frame},
+	{"hold_stack", "SELECT hold, stack, taken FROM hold_stack WHERE run = ?", load_hold_stack},
+	{"hold_waker", "SELECT hold, thread FROM hold_waker WHERE run = ?", load_hold_waker},
 };
 
 static int load_table(struct store *store, const struct table *table, int64_t id, struct run *run,

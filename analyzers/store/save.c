@@ -83,7 +83,7 @@ static bool save_blocking(sqlite3_stmt *s, const struct run *run)
 			const struct blocking *b = &g_array_index(causes, struct blocking, c);
 
 			if (store_step(s, "iuisiii", run->id, i, (int64_t)b->cause,
-				       cause_name(b->cause), b->count, b->ns,
+				       cause_text(b->cause), b->count, b->ns,
 				       b->max_ns) != SQLITE_DONE)
 				return false;
 		}
@@ -117,7 +117,7 @@ static bool save_hold_blocking(sqlite3_stmt *s, const struct run *run)
 
 			if (b->count &&
 			    store_step(s, "iuisii", run->id, i, (int64_t)b->cause,
-				       cause_name(b->cause), b->count, b->ns) != SQLITE_DONE)
+				       cause_text(b->cause), b->count, b->ns) != SQLITE_DONE)
 				return false;
 		}
 	}
@@ -171,6 +171,89 @@ static bool save_metrics(sqlite3_stmt *s, const struct run *run)
 	return true;
 }
 
+static bool save_wakings(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->wakings->len; i++) {
+		const struct waking *w = &g_array_index(run->wakings, struct waking, i);
+
+		if (store_step(s, "iuuiii", run->id, w->usage, w->waker, w->count, w->ns,
+			       w->max_ns) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
+static bool save_charges(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->charges->len; i++) {
+		const struct charge *c = &g_array_index(run->charges, struct charge, i);
+
+		if (store_step(s, "iiuiii", run->id, (int64_t)c->holder, c->victim, c->count, c->ns,
+			       c->max_ns) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
+static bool save_frames(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->frames->len; i++) {
+		const struct frame *f = &g_array_index(run->frames, struct frame, i);
+
+		if (store_step(s, "iusisiu", run->id, i, f->module, f->address, f->symbol,
+			       f->offset, (unsigned)f->inside) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
+static bool save_stacks(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->stacks->len; i++)
+		if (store_step(s, "iuu", run->id, i,
+			       (unsigned)g_array_index(run->stacks, struct stack, i).whole) !=
+		    SQLITE_DONE)
+			return false;
+	return true;
+}
+
+static bool save_stack_frames(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->stacks->len; i++) {
+		const GArray *frames = g_array_index(run->stacks, struct stack, i).frames;
+
+		for (unsigned d = 0; d < frames->len; d++)
+			if (store_step(s, "iuuu", run->id, i, d,
+				       g_array_index(frames, unsigned, d)) != SQLITE_DONE)
+				return false;
+	}
+	return true;
+}
+
+static bool save_hold_stacks(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->holds->len; i++) {
+		const struct hold *h = &g_array_index(run->holds, struct hold, i);
+
+		if (h->stack && store_step(s, "iuus", run->id, i, h->stack - 1,
+					   taken_name(h->taken)) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
+static bool save_hold_wakers(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->holds->len; i++) {
+		const struct hold *h = &g_array_index(run->holds, struct hold, i);
+
+		if (h->longest_waker &&
+		    store_step(s, "iuu", run->id, i, h->longest_waker - 1) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
 static const struct table tables[] = {
 	{"INSERT INTO thread VALUES (?,?,?,?,?,?)", save_threads},
 	{"INSERT INTO site VALUES (?,?,?,?,?)", save_sites},
@@ -183,6 +266,13 @@ static const struct table tables[] = {
 	{"INSERT INTO point VALUES (?,?,?,?,?,?,?,?,?,?)", save_points},
 	{"INSERT INTO lost VALUES (?,?,?)", save_lost},
 	{"INSERT INTO metric VALUES (?,?,?)", save_metrics},
+	{"INSERT INTO waking VALUES (?,?,?,?,?,?)", save_wakings},
+	{"INSERT INTO charge VALUES (?,?,?,?,?,?)", save_charges},
+	{"INSERT INTO frame VALUES (?,?,?,?,?,?,?)", save_frames},
+	{"INSERT INTO stack VALUES (?,?,?)", save_stacks},
+	{"INSERT INTO stack_frame VALUES (?,?,?,?)", save_stack_frames},
+	{"INSERT INTO hold_stack VALUES (?,?,?,?)", save_hold_stacks},
+	{"INSERT INTO hold_waker VALUES (?,?,?)", save_hold_wakers},
 };
 
 static int save_run(struct store *store, struct run *run, struct store_error *err)

@@ -67,11 +67,36 @@
 	" PRIMARY KEY (run, what)) WITHOUT ROWID;"                                                 \
 	"CREATE TABLE IF NOT EXISTS metric ("                                                      \
 	" run INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL,"                          \
-	" PRIMARY KEY (run, name)) WITHOUT ROWID;"
+	" PRIMARY KEY (run, name)) WITHOUT ROWID;"                                                 \
+	"CREATE TABLE IF NOT EXISTS waking ("                                                      \
+	" run INTEGER NOT NULL, usage INTEGER NOT NULL, thread INTEGER NOT NULL,"                  \
+	" count INTEGER NOT NULL, ns INTEGER NOT NULL, max_ns INTEGER NOT NULL,"                   \
+	" PRIMARY KEY (run, usage, thread)) WITHOUT ROWID;"                                        \
+	"CREATE TABLE IF NOT EXISTS charge ("                                                      \
+	" run INTEGER NOT NULL, holder INTEGER NOT NULL, victim INTEGER NOT NULL,"                 \
+	" count INTEGER NOT NULL, ns INTEGER NOT NULL, max_ns INTEGER NOT NULL,"                   \
+	" PRIMARY KEY (run, holder, victim)) WITHOUT ROWID;"                                       \
+	"CREATE TABLE IF NOT EXISTS frame ("                                                       \
+	" run INTEGER NOT NULL, id INTEGER NOT NULL, module TEXT NOT NULL,"                        \
+	" address INTEGER NOT NULL, symbol TEXT NOT NULL, offset INTEGER NOT NULL,"                \
+	" inside INTEGER NOT NULL, PRIMARY KEY (run, id)) WITHOUT ROWID;"                          \
+	"CREATE TABLE IF NOT EXISTS stack ("                                                       \
+	" run INTEGER NOT NULL, id INTEGER NOT NULL, whole INTEGER NOT NULL,"                      \
+	" PRIMARY KEY (run, id)) WITHOUT ROWID;"                                                   \
+	"CREATE TABLE IF NOT EXISTS stack_frame ("                                                 \
+	" run INTEGER NOT NULL, stack INTEGER NOT NULL, depth INTEGER NOT NULL,"                   \
+	" frame INTEGER NOT NULL, PRIMARY KEY (run, stack, depth)) WITHOUT ROWID;"                 \
+	"CREATE TABLE IF NOT EXISTS hold_stack ("                                                  \
+	" run INTEGER NOT NULL, hold INTEGER NOT NULL, stack INTEGER NOT NULL,"                    \
+	" taken TEXT NOT NULL, PRIMARY KEY (run, hold)) WITHOUT ROWID;"                            \
+	"CREATE TABLE IF NOT EXISTS hold_waker ("                                                  \
+	" run INTEGER NOT NULL, hold INTEGER NOT NULL, thread INTEGER NOT NULL,"                   \
+	" PRIMARY KEY (run, hold)) WITHOUT ROWID;"
 
 /* Every table that belongs to a run, by its `run` column. */
 #define STORE_RUN_TABLES                                                                           \
 	"thread", "site", "usage", "histogram", "blocking", "hold", "hold_blocking", "phase",      \
-		"point", "lost", "metric"
+		"point", "lost", "metric", "waking", "charge", "frame", "stack", "stack_frame",    \
+		"hold_stack", "hold_waker"
 
 #endif

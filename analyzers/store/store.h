@@ -11,7 +11,7 @@
 #include "analyzers/model/run.h"
 
 #define STORE_APPLICATION_ID 0x42514c53 /* "BQLS" */
-#define STORE_SCHEMA	     2
+#define STORE_SCHEMA	     3
 
 struct store;
 

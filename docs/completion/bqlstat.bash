@@ -52,9 +52,9 @@ _bqlstat()
 	case ${COMP_WORDS[1]} in
 	record)
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
-		options='-p --pid -o --output -d --duration -l --label -t --threshold -q --quiet -h --help --'
+		options='-p --pid -o --output -d --duration -l --label -t --threshold --no-stacks -q --quiet -h --help --'
 		;;
-	report) options='-j --json -H --html -l --list -r --run -t --top -v --vcpus -h --help' ;;
+	report) options='-j --json -H --html -l --list -r --run -s --stacks -t --top -v --vcpus -h --help' ;;
 	lttng)
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
 		options='-o --output -p --pid -d --duration -s --snapshot -t --trigger -n --nested -b --buffer -u --user -q --quiet -h --help --'

@@ -252,7 +252,7 @@ static void blocked_by_cause(gconstpointer program)
 		unsigned line;
 		const char *in_ledger, *cause;
 	} kinds[] = {
-		{1, "sleep", "clock_nanosleep"}, {2, "read", "read"}, {3, "fault", "page fault"}};
+		{1, "sleep", "clock_nanosleep"}, {2, "read", "read"}, {3, "fault", "userfault"}};
 	static const char script[] = "thread CPU 0/TCG\n"
 				     "repeat 5; lock dance-a.c:1; sleep 10000; unlock; end\n"
 				     "repeat 5; lock dance-a.c:2; read 10000; unlock; end\n"

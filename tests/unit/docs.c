@@ -385,7 +385,8 @@ static void test_report_json(void)
 		"--",
 		lab_program("lockdance"),
 		"-e",
-		"thread a; repeat 20; lock savevm.c:2; sleep 2000; unlock; idle 1000; end",
+		"thread a; repeat 20; lock savevm.c:2; sleep 2000; unlock; idle 1000; end\n"
+		"thread b; repeat 20; lock cpus.c:2; unlock; idle 1000; end",
 		NULL,
 	};
 	const char *report[] = {bqlstat, "report", "--json", file, NULL};
