@@ -36,7 +36,7 @@ static char *what_is(const char *word)
 {
 	g_autofree char *policies = g_strjoinv(", ", (char **)lab_policies());
 
-	return g_strdup_printf("what is \"%s\"? A policy (stock, %s), a QEMU (a path, a program in "
+	return g_strdup_printf("what is \"%s\"? A policy (%s), a QEMU (a path, a program in "
 			       "PATH, 7.2, 10.0, 11.1), source=QEMU, GROUP.KEY=VALUE of the "
 			       "scenario, or -- and options of QEMU",
 			       word, policies);
