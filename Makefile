@@ -24,8 +24,9 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      libglib2.0-dev libjson-glib-dev libsqlite3-dev zlib1g-dev \
 	      libdw-dev libncurses-dev libmicrohttpd-dev libbabeltrace2-dev liblttng-ust-dev \
 	      qemu-system-x86 seabios ipxe-qemu scdoc
-# What `make check` starts a QEMU from. It starts no service.
-TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium
+# What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
+TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
+	      libpopt0 libxml2 libkmod2
 # What `make bench` compares with.
 BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 
@@ -162,7 +163,9 @@ install: all man
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
 
 clean:
-	rm -rf $(filter-out $(BUILD)/qemu $(BUILD)/kernel $(BUILD)/prometheus,$(wildcard $(BUILD)/*))
+# What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
+TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
+	      libpopt0 libxml2 libkmod2
 
 # --- compiling -------------------------------------------------------------------------------------
 

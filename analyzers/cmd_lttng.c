@@ -353,10 +353,9 @@ static void snapshot_now(struct capture *c, const char *why)
 static void show_progress(struct capture *c)
 {
 	char duration[RENDER_DURATION];
-	g_autofree char *size = g_format_size(size_of(c->written));
 
-	fprintf(stderr, "\r\033[Kcapturing %s: %s",
-		render_duration(duration, now_ns() - c->begin_ns), size);
+	fprintf(stderr, "\r\033[Kcapturing %s: %.1f MB",
+		render_duration(duration, now_ns() - c->begin_ns), size_of(c->written) / 1e6);
 	c->shown = true;
 }
 
@@ -473,7 +472,6 @@ static int finish(struct capture *c, int signal)
 	struct session_counts counts = {0};
 	struct session_error err = {""};
 	char duration[RENDER_DURATION];
-	g_autofree char *size = NULL;
 	uint64_t took = now_ns() - c->begin_ns;
 	int code = EXIT_DONE;
 	unsigned n;
@@ -484,7 +482,6 @@ static int finish(struct capture *c, int signal)
 				    c->daemon_died ? "LTTng's session daemon ended" : err.text,
 				    c->output);
 	n = snapshots(c);
-	size = g_format_size(size_of(c->written));
 	if (c->shown)
 		fputs("\r\033[K", stderr);
 	if (!size_of(c->written)) {
@@ -503,9 +500,11 @@ static int finish(struct capture *c, int signal)
 	}
 	if (!c->quiet || counts.discarded || counts.lost)
 		fprintf(stderr,
-			"bqlstat: %s: %s in %s, %s; events discarded %llu, packets lost %llu\n",
-			c->output, size, render_duration(duration, took), how_it_ended(c, signal),
-			(unsigned long long)counts.discarded, (unsigned long long)counts.lost);
+			"bqlstat: %s: %.1f MB in %s, %s; events discarded %llu, packets lost "
+			"%llu\n",
+			c->output, size_of(c->written) / 1e6, render_duration(duration, took),
+			how_it_ended(c, signal), (unsigned long long)counts.discarded,
+			(unsigned long long)counts.lost);
 	if (c->snapshot && !c->quiet)
 		fprintf(stderr, "bqlstat: %u snapshot%s\n", n, n == 1 ? "" : "s");
 	if (counts.discarded)

@@ -58,6 +58,12 @@ const char *lab_qemu_binary(const char *version, const char **why);
 /* A program of this build ("loadvm", "lockdance"): in $O, beside or above this one; or NULL. */
 const char *lab_program(const char *name);
 
+/*
+ * LTTng's control programs, lttng and lttng-sessiond: on PATH from here on, unpacked into
+ * build/lttng where the system has none. False: they cannot be had.
+ */
+bool lab_lttng(GError **error);
+
 /* ---- processes ---- */
 
 /* Any program, in a process group of its own, with stdout and stderr captured. */
