@@ -60,8 +60,8 @@ BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
 	      analyzers/stats/*.c analyzers/render/*.c \
-	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/export/*.c analyzers/export/*.S \
-	      analyzers/stacks/*.c))
+	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/cross/*.c analyzers/stacks/*.c \
+	      analyzers/export/*.c analyzers/export/*.S))
 LAB_MAINS  := analyzers/lab/demo.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))

@@ -17,8 +17,9 @@ static const struct command command_help = {
 };
 
 static const struct command *const commands[] = {
-	&command_record, &command_report, &command_timeline, &command_lttng,  &command_doctor,
-	&command_probes, &command_bench,  &command_diff,     &command_export, &command_help};
+	&command_record, &command_report,     &command_timeline, &command_lttng,
+	&command_doctor, &command_probes,     &command_bench,	 &command_diff,
+	&command_export, &command_crosscheck, &command_help};
 
 static void teach(FILE *out)
 {

@@ -29,7 +29,8 @@ struct command {
 };
 
 extern const struct command command_record, command_report, command_timeline, command_lttng,
-	command_doctor, command_probes, command_bench, command_diff, command_export;
+	command_doctor, command_probes, command_bench, command_diff, command_export,
+	command_crosscheck;
 
 /* "bqlstat: SENTENCE" on stderr. Returns code. */
 int command_fail(int code, const char *format, ...) G_GNUC_PRINTF(2, 3);
