@@ -10,10 +10,18 @@
 #include "analyzers/cross/book.h"
 #include "analyzers/ctf/events.h"
 
+#define ENOUGH 10 /* holds of a site, to tell how short they are */
+
 struct actor {
 	struct book_site *site; /* of what it holds, NULL: nothing */
 	uint64_t since_ns;
 	bool seen; /* it has had an event in the window */
+};
+
+/* One hold as the log has it. */
+struct log_hold {
+	struct book_site *site;
+	uint64_t ns;
 };
 
 struct follower {
@@ -21,7 +29,7 @@ struct follower {
 	const struct book_window *window;
 	GHashTable *actors; /* tid -> struct actor */
 	GHashTable *conds;  /* for the log, which does not say it */
-	uint64_t bias_ns;   /* of every hold */
+	GArray *holds;	    /* struct log_hold, booked when all are known; NULL: at once */
 };
 
 static struct actor *actor_of(struct follower *f, unsigned tid)
@@ -45,10 +53,12 @@ static void on_acquired(struct follower *f, struct actor *a, const char *file, u
 
 static void on_released(struct follower *f, struct actor *a, uint64_t at_ns)
 {
-	uint64_t ns = at_ns - a->since_ns;
+	const struct log_hold hold = {a->site, at_ns - a->since_ns};
 
-	if (a->site)
-		book_held(f->book, a->site, ns > f->bias_ns ? ns - f->bias_ns : 0);
+	if (a->site && f->holds)
+		g_array_append_val(f->holds, hold);
+	else if (a->site)
+		book_held(f->book, a->site, hold.ns);
 	a->site = NULL;
 }
 
@@ -157,41 +167,38 @@ static unsigned long long find_bql(FILE *in)
 	return 0;
 }
 
-static gint by_us(gconstpointer a, gconstpointer b)
+static gint by_site_and_length(gconstpointer a, gconstpointer b)
 {
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	const struct log_hold *x = a, *y = b;
 
-	return x < y ? -1 : x > y;
+	if (x->site != y->site)
+		return x->site < y->site ? -1 : 1;
+	return x->ns < y->ns ? -1 : x->ns > y->ns;
 }
 
 /*
- * What a line costs who writes it. The line about having the lock bears the time before it is
- * written, so its writing is part of the hold: the bias of this source. Asking and having are two
- * lines of one thread, mostly without a wait in between.
+ * The line about having the lock bears the time before it is written, so its writing is part of the
+ * hold: the bias of this source. It is what the shortest critical sections read: of the site that
+ * has them, the mean of the shorter half, for the log's clock is a coarse one.
  */
-static uint64_t line_cost_ns(FILE *in, unsigned long long bql)
+static uint64_t shortest_sections(GArray *holds)
 {
-	g_autoptr(GHashTable) asked = g_hash_table_new(NULL, NULL);
-	g_autoptr(GArray) costs = g_array_new(FALSE, FALSE, sizeof(int64_t));
-	char text[512];
-	struct log_line l;
+	uint64_t least = UINT64_MAX;
+	unsigned n;
 
-	while (fgets(text, sizeof(text), in)) {
-		gpointer key, at;
-		int64_t us;
+	g_array_sort(holds, by_site_and_length);
+	for (unsigned i = 0; i < holds->len; i += n) {
+		const struct log_hold *h = &g_array_index(holds, struct log_hold, i);
+		uint64_t sum = 0;
 
-		if (!parse(text, &l) || l.mutex != bql)
-			continue;
-		key = GUINT_TO_POINTER(l.tid);
-		at = g_hash_table_lookup(asked, key);
-		us = l.at_us - GPOINTER_TO_SIZE(at);
-		if (l.what == LOG_TAKEN && at)
-			g_array_append_val(costs, us);
-		g_hash_table_insert(asked, key, GSIZE_TO_POINTER(l.what ? 0 : l.at_us));
+		for (n = 1; i + n < holds->len && h[n].site == h->site; n++)
+			;
+		for (unsigned k = 0; k < n / 2; k++)
+			sum += h[k].ns;
+		if (n >= ENOUGH)
+			least = MIN(least, sum / (n / 2));
 	}
-	rewind(in);
-	g_array_sort(costs, by_us);
-	return costs->len ? 1000 * g_array_index(costs, int64_t, costs->len / 2) : 0;
+	return least == UINT64_MAX ? 0 : least;
 }
 
 /* Asleep when the window began; it woke up. */
@@ -245,13 +252,19 @@ int book_from_log(const char *path, const struct book_window *window, uint64_t l
 		return -ENOTSUP;
 	}
 	rewind(in);
-	f.bias_ns = line_cost_ns(in, bql);
 	*book = f.book = book_new("QEMU's log", long_limit_ns);
-	f.book->bias_ns = f.bias_ns;
+	f.holds = g_array_new(FALSE, FALSE, sizeof(struct log_hold));
 	f.actors = g_hash_table_new_full(NULL, NULL, NULL, g_free);
 	while (fgets(text, sizeof(text), in))
 		if (parse(text, &l) && l.mutex == bql)
 			on_line(&f, &l);
+	f.book->bias_ns = shortest_sections(f.holds);
+	for (unsigned i = 0; i < f.holds->len; i++) {
+		const struct log_hold *h = &g_array_index(f.holds, struct log_hold, i);
+
+		book_held(f.book, h->site, h->ns > f.book->bias_ns ? h->ns - f.book->bias_ns : 0);
+	}
+	g_array_unref(f.holds);
 	g_hash_table_unref(f.actors);
 	fclose(in);
 	return 0;
