@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,14 @@
 #include "analyzers/show.h"
 
 #define MOST_ROUNDS 100
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	stop = 1;
+}
 
 struct crosscheck {
 	char *policy, *qemu, *limit_text, *long_text;
@@ -145,6 +154,8 @@ static void show_round(const struct crosscheck *c, const struct play_result *r, 
 	printf("  %-*s", width, "all");
 	show_cells(r, NULL);
 	printf("  %4.1f%%\n", 100 * totals_apart(r));
+	if (*r->without)
+		printf("  without the log: %s\n", r->without);
 	for (unsigned b = 0; b < r->n; b++) {
 		if (r->books[b]->lost)
 			printf("  %s: %llu events lost\n", r->books[b]->name,
@@ -210,7 +221,8 @@ static int one_round(struct crosscheck *c, int round, JsonBuilder *json)
 	const struct play_options options = {.qemu = c->qemu,
 					     .policy = c->policy,
 					     .log = !c->no_log && round % 2,
-					     .long_ns = c->long_ns};
+					     .long_ns = c->long_ns,
+					     .stop = &stop};
 	g_autoptr(GPtrArray) sites = NULL;
 	struct play_result result;
 	struct store_error err;
@@ -336,6 +348,9 @@ static int crosscheck(const struct command *command, int argc, char **argv)
 		c.policy = g_strdup("io-free");
 	if (!c.qemu)
 		c.qemu = g_strdup("7.2");
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	signal(SIGHUP, on_signal);
 	wrong = understand(&c, argc);
 	code = wrong ? command_fail(EXIT_USAGE, "%s", wrong) : run_rounds(&c);
 	g_free(c.policy);

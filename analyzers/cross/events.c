@@ -245,8 +245,8 @@ int book_from_log(const char *path, const struct book_window *window, uint64_t l
 		bql = find_bql(in);
 	if (!bql) {
 		g_snprintf(err->text, sizeof(err->text),
-			   "this QEMU's trace log says nothing of its lock: it was built without "
-			   "the log backend");
+			   "this QEMU's log does not say which thread took the lock when (10.1 and "
+			   "later), or knows no trace events");
 		if (in)
 			fclose(in);
 		return -ENOTSUP;

@@ -257,8 +257,10 @@ static int write_books(struct stage *s, const struct run *run, struct play_resul
 		ret = book_from_log(s->log, &s->window, limit, conds, &book, s->err);
 		if (!ret)
 			result->books[result->n++] = book;
+		else if (ret == -ENOTSUP)
+			g_strlcpy(result->without, s->err->text, sizeof(result->without));
 	}
-	return ret;
+	return ret == -ENOTSUP ? 0 : ret;
 }
 
 /* In memory where there is such a place: a line that waits for a disk is part of a hold. */
@@ -271,6 +273,8 @@ static char *log_path(void)
 
 int play(const struct play_options *options, struct play_result *result, struct store_error *err)
 {
+	static int (*const steps[])(struct stage * s) = {begin_session, begin_pair, attach,
+							 migrate};
 	struct stage s = {.options = options, .err = err};
 	struct run *run = NULL;
 	int ret;
@@ -278,13 +282,9 @@ int play(const struct play_options *options, struct play_result *result, struct 
 	memset(result, 0, sizeof(*result));
 	s.trace = g_dir_make_tmp("bqlstat-cross-XXXXXX", NULL);
 	s.log = log_path();
-	ret = s.trace ? begin_session(&s) : fail(&s, -EIO, "cannot make a folder for the trace");
-	if (!ret)
-		ret = begin_pair(&s);
-	if (!ret)
-		ret = attach(&s);
-	if (!ret)
-		ret = migrate(&s);
+	ret = s.trace ? 0 : fail(&s, -EIO, "cannot make a folder for the trace");
+	for (unsigned i = 0; i < G_N_ELEMENTS(steps) && !ret; i++)
+		ret = *options->stop ? fail(&s, -EINTR, "stopped") : steps[i](&s);
 	if (!ret) {
 		run = detach(&s);
 		if (!run)

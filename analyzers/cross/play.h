@@ -5,6 +5,8 @@
 #ifndef CROSS_PLAY_H
 #define CROSS_PLAY_H
 
+#include <signal.h>
+
 #include "analyzers/cross/book.h"
 
 #define PLAY_SOURCES 4
@@ -14,15 +16,19 @@ struct play_options {
 	const char *policy; /* of the destination's loadvm */
 	bool log;	    /* QEMU's own trace log is a source, too: it writes under the lock */
 	uint64_t long_ns;   /* what counts as a long hold */
+	/* Set from a signal handler: end soon, and in good order. */
+	const volatile sig_atomic_t *stop;
 };
 
 struct play_result {
 	struct book *books[PLAY_SOURCES]; /* uprobes, USDT, LTTng, the log */
 	unsigned n;
 	char qemu_version[64];
+	char without[256]; /* why there is no book of the log's, though it was asked for; "" */
 };
 
-/* 0, or a negative errno and a sentence; -ENOTSUP: cannot be had on this machine. */
+/* 0, or a negative errno and a sentence; -ENOTSUP: cannot be had on this machine; -EINTR:
+ * told to stop. */
 int play(const struct play_options *options, struct play_result *result, struct store_error *err);
 void play_clear(struct play_result *result);
 

@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff export help --help --version'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff export crosscheck help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -59,6 +59,7 @@ _bqlstat()
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
 		options='-o --output -p --pid -d --duration -s --snapshot -t --trigger -n --nested -b --buffer -u --user -q --quiet -h --help --'
 		;;
+	crosscheck) options='-n --rounds -p --policy -Q --qemu -l --limit -L --long --no-log -j --json -h --help' ;;
 	timeline) options='-o --output -f --force -r --run -s --shortest -h --help' ;;
 	doctor) options='-j --json -m --measure -h --help' ;;
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
@@ -66,12 +67,18 @@ _bqlstat()
 	probes) options='-p --pid -j --json -h --help' ;;
 	export) options='-l --listen -m --match -p --pid --qmp --qmp-discover -t --threshold -r --records -q --quiet --uid --datasource -o --output -h --help' ;;
 	help)
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff export help'
+		_bqlstat_words 'record report timeline lttng doctor probes bench diff export crosscheck help'
 		return
 		;;
 	*) return ;;
 	esac
 	case ${COMP_WORDS[1]}:$prev in
+	crosscheck:-p | crosscheck:--policy)
+		_bqlstat_words "stock $(loadvm --list 2>/dev/null | sed -n 's/^\([a-z-]*\).*/\1/p')"
+		return
+		;;
+	crosscheck:-Q | crosscheck:--qemu) _bqlstat_words '7.2 10.0 11.1'; return ;;
+	crosscheck:-[nlL] | crosscheck:--rounds | crosscheck:--limit | crosscheck:--long) return ;;
 	*:-p | *:--pid) _bqlstat_pids; return ;;
 	export:--uid) _bqlstat_words 'bqlstat-fleet bqlstat-vm bqlstat-incoming bqlstat-regression'; return ;;
 	export:-o | export:--output) compopt -o filenames 2>/dev/null; _bqlstat_files -d; return ;;

@@ -165,8 +165,8 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "timeline", "lttng", "doctor",
-				       "probes", "bench",  "diff",     "export"};
+static const char *const commands[] = {"record", "report", "timeline", "lttng",	 "doctor",
+				       "probes", "bench",  "diff",     "export", "crosscheck"};
 
 static void test_commands(void)
 {
@@ -276,9 +276,9 @@ static void test_loadvm(void)
 static void test_pages(void)
 {
 	static const char *const names[] = {
-		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-doctor",
-		"bqlstat-probes", "bqlstat-timeline", "bqlstat-lttng",	"bqlstat-bench",
-		"bqlstat-diff",	  "bqlstat-export",   "loadvm",
+		"bqlstat",	  "bqlstat-record",   "bqlstat-report",	    "bqlstat-doctor",
+		"bqlstat-probes", "bqlstat-timeline", "bqlstat-crosscheck", "bqlstat-lttng",
+		"bqlstat-bench",  "bqlstat-diff",     "bqlstat-export",	    "loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -438,6 +438,7 @@ static void test_install(void)
 		"usr/share/man/man1/bqlstat-record.1",
 		"usr/share/man/man1/bqlstat-report.1",
 		"usr/share/man/man1/bqlstat-timeline.1",
+		"usr/share/man/man1/bqlstat-crosscheck.1",
 		"usr/share/man/man1/bqlstat-lttng.1",
 		"usr/share/man/man1/bqlstat-bench.1",
 		"usr/share/man/man1/bqlstat-export.1",
