@@ -251,20 +251,21 @@ static int by_size(const void *a, const void *b)
 }
 
 /*
- * The middle round's. A thread that is preempted between the places of two probes makes them differ
- * by a time slice, which is no fault of either's, and does not happen in most rounds.
+ * The lower quartile of the rounds'. A thread that is preempted between the places of two probes
+ * makes them differ by a time slice, which is no fault of either's; on a busy machine that happens
+ * in many rounds. What is wrong with a source is wrong in all of them.
  */
-static double middle(struct crosscheck *c, bool log)
+static double quartile(struct crosscheck *c, bool log)
 {
 	int n = c->n_apart[log];
 
 	qsort(c->apart[log], n, sizeof(c->apart[log][0]), by_size);
-	return n ? c->apart[log][(n - 1) / 2] : 0;
+	return n ? c->apart[log][(n - 1) / 4] : 0;
 }
 
 static int verdict(struct crosscheck *c)
 {
-	double apart = fmax(middle(c, false), middle(c, true));
+	double apart = fmax(quartile(c, false), quartile(c, true));
 
 	if (c->lost)
 		return command_fail(EXIT_GATE, "%llu events were lost: nothing is proved",
@@ -275,8 +276,7 @@ static int verdict(struct crosscheck *c)
 	if (apart > c->limit)
 		return command_fail(EXIT_GATE,
 				    "the sources are %.2f%% apart on the time in long holds (the "
-				    "middle round), more "
-				    "than %.2f%%",
+				    "lower quartile of the rounds), more than %.2f%%",
 				    100 * apart, 100 * c->limit);
 	fprintf(stderr,
 		"bqlstat: the sources agree: every count is equal, and the time in long holds is "
@@ -370,8 +370,9 @@ const struct command command_crosscheck = {
 		"on the\n"
 		"runtime's USDT sites, LTTng, and, in every other round, QEMU's own trace log. "
 		"Counts must\n"
-		"be equal at every call site, and the time in long holds within the limit in the "
-		"middle\n"
-		"round; otherwise the exit code is 1. Needs root, lttng-tools and loadvm.",
+		"be equal at every call site, and the time in long holds within the limit, "
+		"in the\n"
+		"lower quartile of the rounds; otherwise the exit code is 1. Needs root, "
+		"lttng-tools and loadvm.",
 	.run = crosscheck,
 };

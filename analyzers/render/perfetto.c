@@ -110,6 +110,9 @@ enum argument {
 	ARG_LONGEST_PHASE,
 	ARG_RUNNABLE,
 	ARG_UNFINISHED,
+	ARG_WAKER,
+	ARG_STACK,
+	ARG_STACK_TAKEN,
 	ARGUMENTS
 };
 
@@ -125,6 +128,9 @@ static const char *const arguments[ARGUMENTS] = {
 	[ARG_LONGEST_PHASE] = "longest_block_phase",
 	[ARG_RUNNABLE] = "waited_for_cpu_ns",
 	[ARG_UNFINISHED] = "still_held_at_the_end",
+	[ARG_WAKER] = "longest_block_ended_by",
+	[ARG_STACK] = "stack",
+	[ARG_STACK_TAKEN] = "stack_taken",
 };
 
 /* A run's tracks; threads and tracks of phases count from TRACK_OF_THREADS on. */
@@ -587,7 +593,7 @@ static void tell_blocking(struct perfetto *p, const struct hold *h)
 			continue;
 		ns += b->ns;
 		g_string_append_printf(causes, "%s%s %s", causes->len ? ", " : "",
-				       cause_name(b->cause), render_duration(text, b->ns));
+				       cause_text(b->cause), render_duration(text, b->ns));
 	}
 	if (!causes->len)
 		return;
@@ -595,9 +601,38 @@ static void tell_blocking(struct perfetto *p, const struct hold *h)
 	tell_count(p, ARG_BLOCKED_NS, ANNOTATION_UINT, ns);
 	if (!h->longest_ns)
 		return;
-	tell(p, ARG_LONGEST, cause_name(h->longest_cause));
+	tell(p, ARG_LONGEST, cause_text(h->longest_cause));
 	tell_count(p, ARG_LONGEST_NS, ANNOTATION_UINT, h->longest_ns);
 	tell_phase(p, ARG_LONGEST_PHASE, &h->at_longest);
+	if (h->longest_waker)
+		tell(p, ARG_WAKER,
+		     run_who(p->run,
+			     &g_array_index(p->run->threads, struct thread, h->longest_waker - 1),
+			     true));
+}
+
+/* Innermost first, a line a frame. */
+static void tell_stack(struct perfetto *p, const struct hold *h)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+	const struct stack *s;
+
+	if (!h->stack)
+		return;
+	s = &g_array_index(p->run->stacks, struct stack, h->stack - 1);
+	for (unsigned i = 0; i < s->frames->len; i++) {
+		const struct frame *f = &g_array_index(p->run->frames, struct frame,
+						       g_array_index(s->frames, unsigned, i));
+
+		/* As reports show it: "~" before the nearest symbol, when that is another
+		 * function's. */
+		g_string_append_printf(text, "%s%s%s+0x%llx", i ? "\n" : "",
+				       *f->symbol && !f->inside ? "~" : "",
+				       *f->symbol ? f->symbol : f->module,
+				       (unsigned long long)(*f->symbol ? f->offset : f->address));
+	}
+	tell(p, ARG_STACK, text->str);
+	tell(p, ARG_STACK_TAKEN, taken_name(h->taken));
 }
 
 static void write_hold(struct perfetto *p, const struct recent *r)
@@ -613,6 +648,7 @@ static void write_hold(struct perfetto *p, const struct recent *r)
 	tell_phase(p, ARG_PHASE, &h->at_begin);
 	tell_phase(p, ARG_PHASE_AT_END, &h->at_end);
 	tell_blocking(p, h);
+	tell_stack(p, h);
 	if (h->runnable_ns)
 		tell_count(p, ARG_RUNNABLE, ANNOTATION_UINT, h->runnable_ns);
 	if (h->unfinished)

@@ -57,8 +57,11 @@ static struct run *small_run(unsigned pid, const char *label)
 	const struct thread threads[] = {{pid, "qemu", ROLE_MAIN, -1},
 					 {pid + 1, "CPU 0/TCG", ROLE_VCPU, 0}};
 	const struct lost losses[] = {{"ring_full", 7}, {"no_ask", 1}, {"no_release", 0}};
+	const struct frame frames[] = {{"/bin/qemu", 0x1234, "aio_poll", 0x10, true},
+				       {"/bin/qemu", 0x2345, "nearby", 0x20, false},
+				       {"/lib/libc.so.6", 0x3456, "", 0, false}};
 	struct run *run = run_new();
-	unsigned loop, odd, cpu;
+	unsigned loop, odd, cpu, stack[3];
 	struct hold *h;
 
 	run->label = run_string(run, label);
@@ -94,6 +97,11 @@ static struct run *small_run(unsigned pid, const char *label)
 	h->longest_cause = 7;
 	h->at_longest = h->at_end;
 	h->runnable_ns = 12345;
+	h->longest_waker = 2;
+	h->taken = TAKEN_BLOCKED;
+	for (unsigned i = 0; i < G_N_ELEMENTS(frames); i++)
+		stack[i] = run_frame(run, &frames[i]);
+	h->stack = run_stack(run, stack, G_N_ELEMENTS(frames), true) + 1;
 	add_hold(run, odd, 0, 1130000000, 10000000, UNKNOWN_NS);
 	/* Asked in the first, got it after the second. */
 	add_hold(run, cpu, 1, 1140000100, 2000000, 30000100);
@@ -154,6 +162,10 @@ static void expect_holds(const struct drawing *d)
 	g_assert_cmpstr(drawn_arg(first, "longest_block_in"), ==, "poll");
 	g_assert_cmpstr(drawn_arg(first, "longest_block_ns"), ==, "4000000");
 	g_assert_cmpstr(drawn_arg(first, "waited_for_cpu_ns"), ==, "12345");
+	g_assert_cmpstr(drawn_arg(first, "longest_block_ended_by"), ==, "vCPU 0");
+	g_assert_cmpstr(drawn_arg(first, "stack_taken"), ==, taken_name(TAKEN_BLOCKED));
+	g_assert_cmpstr(drawn_arg(first, "stack"), ==,
+			"aio_poll+0x10\n~nearby+0x20\n/lib/libc.so.6+0x3456");
 	g_assert_cmpstr(drawn_arg(first, "still_held_at_the_end"), ==, "");
 	g_assert_cmpstr(drawn_arg(holds->pdata[3], "still_held_at_the_end"), ==, "1");
 	g_assert_cmpstr(drawn_arg(holds->pdata[1], "waited_ns"), ==, "");
