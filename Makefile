@@ -26,7 +26,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
-	      libpopt0 libxml2 libkmod2
+	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev
 # What `make bench` compares with.
 BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
 
@@ -72,11 +72,13 @@ SCENARIOS  := $(patsubst %.c,$(O)/%,$(wildcard tests/scenarios/*.c))
 BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, \
 	      $(wildcard tests/bench/*.c)))
 
+FUZZ       := $(patsubst %.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
+
 MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo
 
-.PHONY: help deps all build demo check vmcheck bench soak install clean tests man
+.PHONY: help deps all build demo check vmcheck fuzz fuzzers bench soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -90,6 +92,7 @@ help:
 	@echo 'make soak      every combination of the arrival tests, then N=500 random migrations a'
 	@echo '               version, SEED=1 (about half an hour)'
 	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2'
+	@echo 'make fuzz      libFuzzer on the readers of files and the mover of code, TIME=60 s each'
 	@echo 'make bench     measure the probes and the runtime on this machine'
 	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
 	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
@@ -112,7 +115,7 @@ demo: deps
 
 check: PACKAGES += $(TEST_PACKAGES)
 check: deps
-	+@$(MAKE) --no-print-directory all tests
+	+@$(MAKE) --no-print-directory all tests fuzzers
 	@O=$(O) tests/run $(UNIT) $(SCENARIOS)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
@@ -141,6 +144,23 @@ vmcheck: deps
 		0) O=$(O) $(O)/vm -k $$k -t 900 -- tests/run $(O)/tests/vm/kernel || failed=1;; \
 		3) echo "SKIP Linux $$k: it cannot be had here";; \
 		*) failed=1;; esac; done; exit $$failed
+
+TIME       ?= 60
+fuzz: PACKAGES += $(TEST_PACKAGES)
+fuzz: deps
+	+@$(MAKE) --no-print-directory all fuzzers
+	@for f in $(FUZZ); do echo "# $$f"; mkdir -p $$f.found; \
+		$$f -max_total_time=$(TIME) -timeout=20 -max_len=512 -len_control=0 -rss_limit_mb=4096 -print_final_stats=1 \
+			-artifact_prefix=$$f.found/ 2>$$f.log || { cat $$f.log; exit 1; }; \
+		grep -E 'number_of_executed|cov:' $$f.log | tail -n 2; done
+
+# libFuzzer is clang's. Without its runtime there are no fuzzers, and their test says so.
+fuzzers:
+	+@if echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+		$(CLANG) -x c - -fsanitize=fuzzer -o /dev/null 2>/dev/null; then \
+		$(MAKE) --no-print-directory O=$(BUILD)/fuzz SAN= CC=$(CLANG) \
+			CFLAGS='-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' \
+			$(FUZZ); fi
 
 tests: $(UNIT) $(SCENARIOS)
 
@@ -257,6 +277,8 @@ $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
 	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
 
 $(O)/tests/soak/soak: $(O)/tests/soak/plan.o
+
+$(O)/tests/fuzz/%: ALL_LDFLAGS += -fsanitize=fuzzer,address,undefined
 
 # A command of this machine under another kernel, and the first process there.
 $(O)/vm: $(O)/tests/vm/vm.o $(O)/tests/vm/initramfs.o

@@ -112,7 +112,7 @@ char *compare_refusal(const struct group *a, const struct group *b, bool force)
 				return g_strdup("both sides hold the same recording: comparing "
 						"something with itself says nothing");
 	for (unsigned i = 0; i < G_N_ELEMENTS(must_agree) && !force; i++) {
-		g_autofree char *one = NULL, *other = NULL, *text = NULL;
+		g_autofree char *one = NULL, *other = NULL;
 		g_auto(GStrv) around = NULL;
 
 		if (!differ(a, b, must_agree[i].what, &one, &other))

@@ -45,7 +45,6 @@ static char *ratio_tick(double ratio)
 
 static struct scale ratio_scale(const struct compared *to, double from, double to_x)
 {
-	g_autoptr(GArray) values = g_array_new(FALSE, FALSE, sizeof(double));
 	double out = 1.3;
 
 	for (unsigned i = 0; i < to->all->len; i++) {

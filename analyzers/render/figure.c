@@ -14,7 +14,6 @@
 char *render_figure(enum figure_unit unit, double value)
 {
 	char text[RENDER_DURATION];
-	g_autofree char *size = NULL;
 
 	if (!isfinite(value))
 		return g_strdup("-");
