@@ -230,7 +230,7 @@ static void add_causes(struct builder *b)
 		for (unsigned c = 0; c < u->blocking->len; c++) {
 			const struct blocking *x = &g_array_index(u->blocking, struct blocking, c);
 
-			add_ns(sums, cause_name(x->cause), x->ns);
+			add_ns(sums, cause_text(x->cause), x->ns);
 		}
 	}
 	add_sums(b, FIGURE_CAUSE, sums, "blocked", "");

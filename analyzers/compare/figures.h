@@ -57,7 +57,6 @@ const char *figure_group_name(enum figure_group group);
 #define METRIC_SIDE	    "side"	/* tells versions of a label's recipe apart */
 #define METRIC_PAIR	    "pair"	/* from 1: runs made next to each other */
 #define METRIC_POSITION	    "position"	/* from 1: as made */
-#define METRIC_WARM_UPS	    "warm_ups"	/* loads made and dropped before the first */
 #define METRIC_FAILED	    "failed"	/* 1: the migration did not end well */
 
 #endif

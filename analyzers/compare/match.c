@@ -7,16 +7,22 @@
 #include "analyzers/compare/match.h"
 #include "analyzers/render/render.h"
 
-/* A site that is left alone costs 1; a pair that moved costs less than two left alone. */
-#define MOVED 0.5
-#define FAR   1e-5 /* more for each line */
-#define NEVER 1e9
+/*
+ * A site that is left alone costs 1; a pair that moved costs less than two left alone, less still
+ * in the same function, and more in another.
+ */
+#define SAME_FUNCTION  0.1
+#define MOVED	       0.5
+#define OTHER_FUNCTION 1.5
+#define FAR	       1e-5 /* more for each line */
+#define NEVER	       1e9
 
 struct place {
 	const char *file; /* without leading "../"; the run's */
 	const char *name; /* its last part */
 	unsigned line;
-	unsigned roles; /* bits: kinds of threads that use it */
+	unsigned roles;	      /* bits: kinds of threads that use it */
+	const char *function; /* that gives the lock back, most often the one that took it; "" */
 };
 
 static gint by_place(gconstpointer a, gconstpointer b)
@@ -35,10 +41,36 @@ static void add_place(GArray *places, struct place p)
 
 		if (known->line == p.line && !strcmp(known->file, p.file)) {
 			known->roles |= p.roles;
+			if (!*known->function)
+				known->function = p.function;
 			return;
 		}
 	}
 	g_array_append_val(places, p);
+}
+
+/*
+ * By the stack of a long hold, taken where it was given back: the caller of the unlock function. ""
+ * where no hold of the site was that long, or the function has no name.
+ */
+static const char *function_at(const struct run *run, unsigned site)
+{
+	for (unsigned i = 0; i < run->holds->len; i++) {
+		const struct hold *h = &g_array_index(run->holds, struct hold, i);
+		const struct frame *f;
+		const struct stack *s;
+
+		if (h->site != site || !h->stack || h->taken != TAKEN_RELEASED)
+			continue;
+		s = &g_array_index(run->stacks, struct stack, h->stack - 1);
+		if (s->frames->len < 2)
+			continue;
+		f = &g_array_index(run->frames, struct frame,
+				   g_array_index(s->frames, unsigned, 1));
+		if (f->inside)
+			return f->symbol;
+	}
+	return "";
 }
 
 /* Every place that any of the runs took the lock at, in order. */
@@ -55,7 +87,8 @@ static GArray *places_of(const GPtrArray *runs)
 			const struct thread *t =
 				&g_array_index(run->threads, struct thread, u->thread);
 			const char *file = render_file(s->file), *slash = strrchr(file, '/');
-			struct place p = {file, slash ? slash + 1 : file, s->line, 1U << t->role};
+			struct place p = {file, slash ? slash + 1 : file, s->line, 1U << t->role,
+					  function_at(run, u->site)};
 
 			if (*file)
 				add_place(places, p);
@@ -93,11 +126,16 @@ static void name_alone(GHashTable *names, const struct place *p)
 
 static double pair_cost(const struct place *a, const struct place *b)
 {
+	double cost;
+
 	if (!(a->roles & b->roles))
 		return NEVER;
 	if (a->line == b->line)
 		return 0;
-	return MOVED + FAR * ABS((double)a->line - (double)b->line);
+	cost = !*a->function || !*b->function	  ? MOVED
+	       : strcmp(a->function, b->function) ? OTHER_FUNCTION
+						  : SAME_FUNCTION;
+	return cost + FAR * ABS((double)a->line - (double)b->line);
 }
 
 /* The cheapest way to pair two lists without crossing, from their ends to their beginnings. */

@@ -15,7 +15,8 @@ struct match {
 };
 
 /*
- * Sites of the same file's name are paired in the order of their lines, only where a thread of the
+ * Sites of the same file's name are paired in the order of their lines, sooner where the same
+ * function gives the lock back (known from stacks of long holds), and only where a thread of the
  * same kind uses both; a site without a partner keeps its own name. Runs of one and the same binary
  * are not paired beyond the line itself. Elements are struct run *.
  */

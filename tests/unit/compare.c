@@ -221,6 +221,24 @@ static const char *named(GHashTable *names, const char *site)
 	return g_hash_table_lookup(names, site);
 }
 
+/* The first hold at that site, long enough for its stack: given back within `function`. */
+static void add_stack(struct run *run, const char *name, unsigned line, const char *function)
+{
+	struct frame unlock = {"qemu", 1, "unlock", 0, true},
+		     caller = {"qemu", 2, function, 9, true};
+	unsigned frames[] = {run_frame(run, &unlock), run_frame(run, &caller)};
+	struct hold h = {.hold_ns = 1000000, .stack = run_stack(run, frames, 2, true) + 1};
+
+	h.taken = TAKEN_RELEASED;
+	for (h.site = 0; h.site < run->sites->len; h.site++) {
+		const struct site *s = &g_array_index(run->sites, struct site, h.site);
+
+		if (s->line == line && g_str_has_suffix(s->file, name))
+			break;
+	}
+	g_array_append_val(run->holds, h);
+}
+
 static void sites_match(void)
 {
 	g_autoptr(GPtrArray) a = g_ptr_array_new(), b = g_ptr_array_new();
@@ -252,6 +270,16 @@ static void sites_match(void)
 	g_assert_cmpstr(named(m.a, "util/rcu.c:269"), ==, "util/rcu.c:269");
 	g_assert_cmpstr(named(m.a, "gone.c:5"), ==, "gone.c:5");
 	g_assert_cmpstr(named(m.b, "came.c:5"), ==, "came.c:5");
+	match_clear(&m);
+
+	/* By functions that are known, against the nearer line. */
+	add_stack(old, "main-loop.c", 299, "first_of_old");
+	add_stack(new, "main-loop.c", 330, "last_of_new");
+	add_stack(old, "main-loop.c", 318, "main_loop_wait");
+	add_stack(new, "main-loop.c", 308, "main_loop_wait");
+	m = match_sites(a, b);
+	g_assert_cmpstr(named(m.a, "util/main-loop.c:318"), ==, "util/main-loop.c:318->308");
+	g_assert_cmpstr(named(m.b, "util/main-loop.c:330"), ==, "util/main-loop.c:330");
 	match_clear(&m);
 
 	/* One build: a line is a line. */
