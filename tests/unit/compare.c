@@ -224,8 +224,9 @@ static const char *named(GHashTable *names, const char *site)
 /* The first hold at that site, long enough for its stack: given back within `function`. */
 static void add_stack(struct run *run, const char *name, unsigned line, const char *function)
 {
-	struct frame unlock = {"qemu", 1, "unlock", 0, true},
-		     caller = {"qemu", 2, function, 9, true};
+	struct frame unlock = {"qemu", 1, "unlock", 0, true};
+	/* A frame is known by its address. */
+	struct frame caller = {"qemu", g_str_hash(function), function, 9, true};
 	unsigned frames[] = {run_frame(run, &unlock), run_frame(run, &caller)};
 	struct hold h = {.hold_ns = 1000000, .stack = run_stack(run, frames, 2, true) + 1};
 
