@@ -183,9 +183,7 @@ install: all man
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
 
 clean:
-# What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
-TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
-	      libpopt0 libxml2 libkmod2
+	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
 
 # --- compiling -------------------------------------------------------------------------------------
 
