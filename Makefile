@@ -298,6 +298,12 @@ $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h
 	$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
 		-o $@ $< -lpthread -llttng-ust -ldl
 
+# It passes the runtime's own LTTng tracepoints.
+$(O)/tests/subjects/traced: $(O)/tests/subjects/traced.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread -llttng-ust -ldl
+
+$(O)/tests/scenarios/ctf $(O)/tests/bench/ctf: | $(O)/tests/subjects/traced
+
 # The dashboards are part of the program.
 $(O)/analyzers/export/embedded.o: $(wildcard dashboards/*.json dashboards/*/*.yaml)
 
