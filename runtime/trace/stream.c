@@ -437,7 +437,7 @@ void trace_incoming_begin(const void *stream, const char *policy, const void *co
 void trace_incoming_end(const void *stream, const char *policy, int result)
 {
 	struct stream *outer = find(stream);
-	bool postcopy = outer && outer->postcopy && !result;
+	bool postcopy = outer && outer->postcopy && result >= 0;
 
 	current = NULL;
 	for (int i = 0; i < STREAMS; i++)
