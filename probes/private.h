@@ -56,6 +56,13 @@ struct target {
 	size_t nr_devices;
 };
 
+/* A kernel's table as it was at the last tracer_poll(). */
+struct copy {
+	bool fresh;
+	uint32_t count;
+	void *keys, *values; /* room for the whole table */
+};
+
 struct tracer {
 	struct tracer_opts opts;
 	struct tracer_cost cost;
@@ -74,6 +81,8 @@ struct tracer {
 
 	char **names; /* of source files, each once */
 	size_t nr_names;
+	struct copy blocked, charges;
+
 	const char **files;	 /* by site: names learnt so far */
 	uint32_t nr_files_known; /* all sites below have their name or never will */
 };
@@ -107,6 +116,12 @@ void slot_settle(struct tracer *tracer, int slot);
 #define ALL_KINDS (~0U)
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
+
+/* copy.c */
+
+/* Unless it is fresh. */
+void copy_read(struct copy *copy, struct bpf_map *map);
+void copy_free(struct copy *copy);
 
 /* recycle.c */
 

@@ -140,6 +140,7 @@ void tracer_forget(struct tracer *t, int slot)
 	if (slot < 0 || slot >= ABI_SLOTS || !t->targets[slot].epoch)
 		return;
 	tracer_remove(t, slot);
+	t->blocked.fresh = t->charges.fresh = false;
 	forget_blocked(t, slot);
 	forget_charges(t, slot);
 	forget_wakers(t, slot);

@@ -277,6 +277,8 @@ void tracer_free(struct tracer *t)
 		target_clear(&t->targets[slot]);
 	}
 	names_free(t);
+	copy_free(&t->blocked);
+	copy_free(&t->charges);
 	free(t->files);
 	ring_buffer__free(t->ring);
 	if (t->skel) {
@@ -394,6 +396,7 @@ int tracer_poll(struct tracer *t)
 	int ret = ring_buffer__consume(t->ring);
 	uint32_t used = sites_used(t);
 
+	t->blocked.fresh = t->charges.fresh = false;
 	for (uint32_t i = t->nr_files_known; i < used; i++)
 		learn_file(t, i);
 	while (t->nr_files_known < used && t->files[t->nr_files_known])
@@ -484,17 +487,17 @@ void tracer_snapshot(struct tracer *t, int slot, tracer_site_fn fn, void *opaque
 
 void tracer_blocked(struct tracer *t, int slot, tracer_blocked_fn fn, void *opaque)
 {
-	int fd = bpf_map__fd(t->skel->maps.blocked);
-	struct abi_blocked_key key, *previous = NULL;
-	struct abi_blocked sum;
+	const struct abi_blocked_key *keys;
+	const struct abi_blocked *sums;
 
-	while (!bpf_map_get_next_key(fd, previous, &key)) {
-		const struct abi_site *site = tracer_site(t, key.site);
+	copy_read(&t->blocked, t->skel->maps.blocked);
+	keys = t->blocked.keys;
+	sums = t->blocked.values;
+	for (uint32_t i = 0; i < t->blocked.count; i++) {
+		const struct abi_site *site = tracer_site(t, keys[i].site);
 
-		previous = &key;
-		if (site && target_of_site(t, site) == &t->targets[slot] &&
-		    !bpf_map_lookup_elem(fd, &key, &sum))
-			fn(opaque, site, &key, &sum);
+		if (site && target_of_site(t, site) == &t->targets[slot])
+			fn(opaque, site, &keys[i], &sums[i]);
 	}
 }
 
@@ -507,17 +510,17 @@ bool tracer_waker(struct tracer *t, int slot, uint32_t tid, struct abi_waker *wa
 
 void tracer_charges(struct tracer *t, int slot, tracer_charge_fn fn, void *opaque)
 {
-	int fd = bpf_map__fd(t->skel->maps.charges);
-	struct abi_charge_key key, *previous = NULL;
-	struct abi_charge sum;
+	const struct abi_charge_key *keys;
+	const struct abi_charge *sums;
 
-	while (!bpf_map_get_next_key(fd, previous, &key)) {
-		const struct abi_site *victim = tracer_site(t, key.victim);
+	copy_read(&t->charges, t->skel->maps.charges);
+	keys = t->charges.keys;
+	sums = t->charges.values;
+	for (uint32_t i = 0; i < t->charges.count; i++) {
+		const struct abi_site *victim = tracer_site(t, keys[i].victim);
 
-		previous = &key;
-		if (victim && target_of_site(t, victim) == &t->targets[slot] &&
-		    !bpf_map_lookup_elem(fd, &key, &sum))
-			fn(opaque, key.holder, victim, &sum);
+		if (victim && target_of_site(t, victim) == &t->targets[slot])
+			fn(opaque, keys[i].holder, victim, &sums[i]);
 	}
 }
 

@@ -142,7 +142,11 @@ typedef void (*tracer_site_fn)(void *opaque, const struct abi_site *site, const 
 			       const struct abi_thread *thread);
 void tracer_snapshot(struct tracer *tracer, int target, tracer_site_fn fn, void *opaque);
 
-/* Once for each cause, and for each thread that ended futex waits: key->waker, 0 not known. */
+/*
+ * Blocking and charges are told as they were at the last tracer_poll() or tracer_remove().
+ * Once for each cause, and for each thread that ended futex waits: key->waker, 0 not
+ * known.
+ */
 typedef void (*tracer_blocked_fn)(void *opaque, const struct abi_site *site,
 				  const struct abi_blocked_key *key,
 				  const struct abi_blocked *blocked);

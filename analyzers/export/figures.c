@@ -56,11 +56,11 @@ struct figures *figures_new(void)
 	f->sites = g_ptr_array_new_with_free_func(site_free);
 	f->causes = g_array_new(FALSE, TRUE, sizeof(struct figures_cause));
 	f->other_causes.name = "other";
-	f->pairs = g_array_new(FALSE, TRUE, sizeof(struct figures_pair));
 	f->lost = g_array_new(FALSE, TRUE, sizeof(struct lost));
 	f->incoming.devices = g_array_new(FALSE, TRUE, sizeof(struct figures_device));
 	f->incoming.now.device = "";
 	f->records = g_hash_table_new_full(NULL, NULL, NULL, seen_free);
+	f->charges = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
 	f->events = g_array_new(FALSE, TRUE, sizeof(struct figures_event));
 	f->strings = g_string_chunk_new(1024);
 	for (int role = 0; role < ROLES; role++) {
@@ -77,11 +77,11 @@ void figures_free(struct figures *f)
 		return;
 	g_ptr_array_unref(f->sites);
 	g_array_unref(f->causes);
-	g_array_unref(f->pairs);
 	g_array_unref(f->lost);
 	g_array_unref(f->incoming.devices);
 	g_array_unref(f->events);
 	g_hash_table_unref(f->records);
+	g_hash_table_unref(f->charges);
 	g_string_chunk_free(f->strings);
 	g_free(f->vm);
 	g_free(f->uuid);
@@ -317,6 +317,37 @@ static void weigh_sites(struct figures *f, const struct run *run)
 	choose_top(f);
 }
 
+static uint64_t *charge_seen(struct figures *f, uint32_t holder, uint32_t victim)
+{
+	const gint64 key = (gint64)holder << 32 | victim;
+	uint64_t *seen = g_hash_table_lookup(f->charges, &key);
+
+	if (seen)
+		return seen;
+	seen = g_new0(uint64_t, 1);
+	g_hash_table_insert(f->charges, g_memdup2(&key, sizeof(key)), seen);
+	return seen;
+}
+
+static void take_charges(struct figures *f, const struct run *run)
+{
+	for (unsigned i = 0; i < run->charges->len; i++) {
+		const struct charge *c = &g_array_index(run->charges, struct charge, i);
+		const struct usage *victim = &g_array_index(run->usages, struct usage, c->victim);
+		const struct usage *holder =
+			c->holder >= 0 ? &g_array_index(run->usages, struct usage, c->holder)
+				       : NULL;
+		unsigned who = c->holder == HOLDER_EARLIER ? FIGURES_EARLIER : FIGURES_NOBODY;
+		/* The recorder's numbers are small: these two are nobody's. */
+		uint32_t record = holder ? holder->record : UINT32_MAX - who;
+
+		if (holder)
+			who = seen_for(f, run, holder)->role;
+		f->charged_ns[seen_for(f, run, victim)->role][who] +=
+			growth(c->ns, charge_seen(f, record, victim->record));
+	}
+}
+
 static void note_longest(struct figures *f, uint64_t now_ns, uint64_t hold_ns)
 {
 	uint64_t slot = now_ns / FIGURES_SLOT_NS;
@@ -426,6 +457,7 @@ void figures_update(struct figures *f, const struct run *run, uint64_t now_ns)
 	weigh_sites(f, run);
 	for (unsigned i = 0; i < run->usages->len; i++)
 		add_usage(f, run, &g_array_index(run->usages, struct usage, i));
+	take_charges(f, run);
 	take_events(f, run);
 	take_unfinished(f, run);
 	take_points(f, run);

@@ -22,10 +22,12 @@
 #define FIGURES_BUCKETS (FIGURES_BOUNDS + 1)
 extern const uint64_t figures_bounds_ns[FIGURES_BOUNDS];
 
-#define FIGURES_SITES	16 /* of one QEMU with series of their own; the heaviest */
-#define FIGURES_CAUSES	16 /* likewise, then "other" */
+#define FIGURES_SITES	16    /* of one QEMU with series of their own; the heaviest */
+#define FIGURES_CAUSES	16    /* likewise, then "other" */
+#define FIGURES_NOBODY	ROLES /* as HOLDER_NOBODY, HOLDER_EARLIER */
+#define FIGURES_EARLIER (ROLES + 1)
+#define FIGURES_HOLDERS (ROLES + 2)
 #define FIGURES_DEVICES 40 /* likewise, the slowest */
-#define FIGURES_PAIRS	24 /* victim and holder */
 
 /* Sliding windows of the longest hold: a ring of slots, the longest window is all of them. */
 #define FIGURES_SLOT_NS 5000000000ULL
@@ -68,12 +70,6 @@ struct figures_loadvm {
 	uint64_t loads, drops, contended, taken, missed, handoff_ns;
 };
 
-/* Who waited, and who held the lock meanwhile. */
-struct figures_pair {
-	enum role victim, holder;
-	uint64_t ns;
-};
-
 struct figures_device {
 	const char *name;
 	uint64_t count, ns;
@@ -108,7 +104,8 @@ struct figures {
 	struct figures_site others[ROLES]; /* what sites added while they were not top */
 	GArray *causes;			   /* struct figures_cause */
 	struct figures_cause other_causes;
-	GArray *pairs; /* struct figures_pair */
+	/* Who waited for whom: holders are roles, then FIGURES_NOBODY and FIGURES_EARLIER. */
+	uint64_t charged_ns[ROLES][FIGURES_HOLDERS];
 	uint64_t acquired, runnable_ns;
 	uint64_t held_ns;    /* with what the present holder has so far */
 	uint64_t current_ns; /* how long the present holder holds, 0: nobody does */
@@ -123,6 +120,7 @@ struct figures {
 
 	/* Between updates. */
 	GHashTable *records; /* struct usage.record -> struct seen * */
+	GHashTable *charges; /* holder's and victim's record -> uint64_t *, ns */
 	uint64_t fine[HISTOGRAM_BUCKETS];
 	uint64_t finished_ns; /* held_ns without the present holder */
 	GArray *events;	      /* struct figures_event: holds since the last update */

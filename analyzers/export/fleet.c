@@ -40,7 +40,7 @@ struct fleet {
 	GPtrArray *members; /* struct member * */
 	struct member *by_target[ABI_SLOTS];
 	GArray *leavers; /* int: targets of QEMUs that are gone, still to be detached from */
-	unsigned found; /* ever */
+	unsigned found;	 /* ever */
 };
 
 static uint64_t now_ns(void)
@@ -209,7 +209,8 @@ static void on_appeared(void *opaque, const struct discovered *q)
 	g_mutex_unlock(&f->book->lock);
 }
 
-/* Its series end at once. Detaching takes the kernel up to a second: that comes when there is time. */
+/* Its series end at once. Detaching takes the kernel up to a second: that comes when there is time.
+ */
 static void forget(struct fleet *f, struct member *m)
 {
 	g_mutex_lock(&f->book->lock);

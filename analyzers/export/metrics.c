@@ -198,6 +198,24 @@ static void write_runnable(struct exposition *e, const struct figures *f)
 	exposition_ns(e, "", f->runnable_ns);
 }
 
+static void write_victims(struct exposition *e, const struct figures *f)
+{
+	for (int victim = 0; victim < ROLES; victim++) {
+		for (int holder = 0; holder < FIGURES_HOLDERS; holder++) {
+			const char *who = holder == FIGURES_NOBODY    ? "nobody"
+					  : holder == FIGURES_EARLIER ? "earlier"
+								      : role_name(holder);
+			g_autofree char *labels = NULL;
+
+			if (!f->charged_ns[victim][holder])
+				continue;
+			labels =
+				exposition_labels("victim", role_name(victim), "holder", who, NULL);
+			exposition_ns(e, labels, f->charged_ns[victim][holder]);
+		}
+	}
+}
+
 /* ---- the incoming migration ---- */
 
 static void write_loads(struct exposition *e, const struct figures *f)
@@ -586,6 +604,10 @@ static const struct entry metrics[] = {
 	{{"bqlstat_runnable_seconds_total", METRIC_COUNTER, "seconds", "",
 	  "Time that a holder of the lock was preempted or waited for a processor."},
 	 .vm = write_runnable},
+	{{"bqlstat_victim_wait_seconds_total", METRIC_COUNTER, "seconds", "victim, holder",
+	  "Time that threads waited for the lock, by kind of thread that waited and of that which "
+	  "held it meanwhile; nobody: it was being handed over; earlier: too many held it since."},
+	 .vm = write_victims},
 
 	{{"bqlstat_incoming_loads_total", METRIC_COUNTER, "", "",
 	  "Incoming migrations that began while the QEMU was traced."},

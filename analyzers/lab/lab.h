@@ -249,6 +249,7 @@ enum lab_way {
 };
 
 struct lab_pair_options {
+	const char *name; /* the destination's; the source is NAME-source. "destination", "source" */
 	struct lab_vm_options vm; /* both sides; .name and .incoming are the pair's */
 	/* Where the destination differs. */
 	const char *destination_version;

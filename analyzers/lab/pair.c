@@ -151,8 +151,10 @@ struct lab_pair *lab_pair_new(const struct lab_pair_options *o, GError **error)
 	struct lab_pair *pair = g_new0(struct lab_pair, 1);
 	struct lab_vm_options source = o->vm, destination = o->vm;
 
-	source.name = "source";
-	destination.name = "destination";
+	g_autofree char *source_name = o->name ? g_strdup_printf("%s-source", o->name) : NULL;
+
+	source.name = o->name ? source_name : "source";
+	destination.name = o->name ? o->name : "destination";
 	destination.incoming = "defer";
 	if (o->destination_version)
 		destination.version = o->destination_version;

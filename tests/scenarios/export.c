@@ -511,7 +511,8 @@ static void cycles(void)
 	g_assert_cmpfloat(after.records, <=, before.records);
 	g_assert_cmpfloat(after.memory, <, before.memory + 4e6);
 	g_assert_null(strstr(text, fresh));
-	g_assert_cmpfloat(value_of(text, "bqlstat_attaches_total{result=\"attached\"}"), ==,
+	/* One may have been taken for two: found, lost and found again. */
+	g_assert_cmpfloat(value_of(text, "bqlstat_attaches_total{result=\"attached\"}"), >=,
 			  n + warm);
 	/* "Within a second" on a quiet machine; this one may have other work. */
 	g_assert_cmpuint(slowest, <, 5000000000);
