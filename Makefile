@@ -68,7 +68,7 @@ LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/
 DANCE      := $(call objects,$(wildcard analyzers/lab/dance/*.c))
 DANCES     := $(O)/lockdance $(O)/lockdance-7.2 $(O)/lockdance-11.1
 UNIT       := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/*.c))
-SCENARIOS  := $(patsubst %.c,$(O)/%,$(wildcard tests/scenarios/*.c))
+SCENARIOS  := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c,$(wildcard tests/scenarios/*.c)))
 BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, \
 	      $(wildcard tests/bench/*.c)))
 
@@ -289,6 +289,8 @@ $(O)/vm-init: tests/vm/init.c tests/vm/vm.h
 # The thread's logic without QEMU and detours: the sanitizers see into this one.
 $(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o) \
 	$(filter-out %/install.o,$(TRACE))
+
+$(O)/tests/scenarios/usdt.o: | $(O)/tests/scenarios/usdt.skel.h
 
 $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 

@@ -294,6 +294,10 @@ static char *capture_arrival(const struct arrival *a, uint64_t *stream_bytes, ch
 	const char *launcher[] = {
 		lab_program("bqlstat"), "lttng",   "capture",  "-q",	  "-o", folder, "--",
 		lab_program("loadvm"),	"--lttng", "--policy", a->policy, "--", NULL};
+	static const char *const sandbox[] = {"-sandbox",
+					      "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+					      "resourcecontrol=deny",
+					      NULL};
 	const struct lab_pair_options options = {
 		.vm = {.version = a->version,
 		       .guest = true,
@@ -302,6 +306,7 @@ static char *capture_arrival(const struct arrival *a, uint64_t *stream_bytes, ch
 		       .dirty_mib = 1,
 		       .timeout_ms = 30000},
 		.destination_launcher = launcher,
+		.destination_args = sandbox,
 		.multifd = a->multifd,
 		.proxy = true,
 	};
