@@ -28,7 +28,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
 	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev
 # What `make bench` compares with.
-BENCH_PACKAGES := bpftrace linux-perf liblttng-ust-dev lttng-tools
+BENCH_PACKAGES := babeltrace2 bpftrace linux-perf liblttng-ust-dev lttng-tools
 
 # `make clean deps` and friends must work before the packages are there: no pkg-config, no flags.
 pkgcfg      = $(shell pkg-config $(1) 2>/dev/null)
