@@ -29,13 +29,15 @@ struct target {
 	pid_t pid;
 	int pid_fd;
 	bool ended;
+	enum tracer_level level;
 	struct run *run;
 };
 
 struct record {
-	char *pids, *output, *duration, *label, *threshold;
+	char *pids, *output, *duration, *label, *threshold, *overhead;
 	gboolean quiet, no_stacks;
 	uint64_t duration_ns, threshold_ns;
+	double max_overhead;
 	char **command; /* NULL: -p */
 
 	struct store *store;
@@ -173,6 +175,31 @@ static void show_progress(struct record *r, uint64_t since_ns)
 	r->shown = true;
 }
 
+/* Once a level: from the run, where the collector puts it. */
+static void say_thinned(struct record *r, struct target *t)
+{
+	static const char *const said[] = {
+		[TRACER_FULL] = "the load has fallen: everything is recorded again",
+		[TRACER_HOLDS] = "recording holds only, without waits and call sites",
+		[TRACER_BURSTS] = "recording in bursts, a small part of the time",
+		[TRACER_AWAY] = "hardly recording: a burst a minute",
+	};
+	struct tracer_coverage c;
+
+	if (t->ended)
+		return;
+	tracer_coverage(r->tracer, t->number, &c);
+	if (c.level == t->level)
+		return;
+	t->level = c.level;
+	if (r->quiet)
+		return;
+	fprintf(stderr, "%sbqlstat: process %d: all of it %s %.1f%% of a core: %s\n",
+		r->shown ? "\r\033[K" : "", (int)t->pid,
+		c.level == TRACER_FULL ? "costs" : "would cost", 100 * c.cores, said[c.level]);
+	r->shown = false;
+}
+
 /* Whether one of its threads still runs. */
 static bool exited(const struct target *t)
 {
@@ -220,7 +247,7 @@ static int watch(struct record *r)
 	for (unsigned i = 0; i < r->targets->len && !r->quiet; i++)
 		fprintf(stderr, "bqlstat: recording process %u\n", (unsigned)target_at(r, i)->pid);
 	while (alive && !why && code == EXIT_DONE) {
-		uint64_t now = now_ns(), left = POLL_MS;
+		uint64_t now = now_ns(), left = MIN(POLL_MS, tracer_due_ms(r->tracer));
 		struct pollfd fd = {.fd = r->signal_fd, .events = POLLIN};
 
 		if (r->duration_ns && now - begin >= r->duration_ns) {
@@ -233,6 +260,8 @@ static int watch(struct record *r)
 		    info.ssi_signo != SIGCHLD)
 			why = "until stopped by the user";
 		tracer_poll(r->tracer);
+		for (unsigned i = 0; i < r->targets->len; i++)
+			say_thinned(r, target_at(r, i));
 		for (unsigned i = 0; i < r->targets->len; i++) {
 			struct target *t = target_at(r, i);
 
@@ -306,12 +335,17 @@ static bool understand(struct record *r, const char **wrong)
 		*wrong = "-d wants a duration such as 10, 500ms or 2m";
 	else if (r->threshold && !command_duration(r->threshold, 1000000, &r->threshold_ns))
 		*wrong = "--threshold wants a duration such as 1ms or 250us";
+	else if (r->overhead && !command_percent(r->overhead, &r->max_overhead))
+		*wrong = "--max-overhead wants percents of a core such as 5 or 0.5%, or 0 for no "
+			 "limit";
 	return !*wrong;
 }
 
 static int run_record(struct record *r)
 {
-	struct tracer_opts opts = {.threshold_ns = r->threshold_ns, .stacks = !r->no_stacks};
+	struct tracer_opts opts = {.threshold_ns = r->threshold_ns,
+				   .stacks = !r->no_stacks,
+				   .max_overhead = r->max_overhead};
 	struct tracer_error err;
 	struct store_error store_err;
 	sigset_t signals;
@@ -347,7 +381,7 @@ static int run_record(struct record *r)
 
 static int record(const struct command *command, int argc, char **argv)
 {
-	struct record r = {.threshold_ns = 1000000, .signal_fd = -1};
+	struct record r = {.threshold_ns = 1000000, .max_overhead = 0.05, .signal_fd = -1};
 	const GOptionEntry entries[] = {
 		{"pid", 'p', 0, G_OPTION_ARG_STRING, &r.pids, "the running QEMUs to watch",
 		 "PID[,PID]"},
@@ -360,6 +394,9 @@ static int record(const struct command *command, int argc, char **argv)
 		 "list holds and waits of this length one by one (1ms)", "DUR"},
 		{"no-stacks", 0, 0, G_OPTION_ARG_NONE, &r.no_stacks, "keep no stacks of long holds",
 		 NULL},
+		{"max-overhead", 'm', 0, G_OPTION_ARG_STRING, &r.overhead,
+		 "record less when it costs a QEMU more of a core than this (5); 0: never",
+		 "PERCENT"},
 		{"quiet", 'q', 0, G_OPTION_ARG_NONE, &r.quiet, "say nothing when all is well",
 		 NULL},
 		{},
@@ -401,6 +438,7 @@ static int record(const struct command *command, int argc, char **argv)
 	g_free(r.duration);
 	g_free(r.label);
 	g_free(r.threshold);
+	g_free(r.overhead);
 	return code;
 }
 

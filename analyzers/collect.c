@@ -16,9 +16,10 @@
  * Long holds and waits kept for a run: the longest ones. A run of weeks must not fill memory; how
  * many were let go is counted.
  */
-#define HOLDS_KEPT  10000
-#define MARKS_KEPT  100000
-#define STACKS_KEPT 4096 /* different ones */
+#define HOLDS_KEPT     10000
+#define MARKS_KEPT     100000
+#define THINNINGS_KEPT 1000
+#define STACKS_KEPT    4096 /* different ones */
 
 /* The stack of a hold whose end may not have been heard of yet. */
 struct hold_stack {
@@ -197,10 +198,36 @@ static void on_phase(void *opaque, int target, const struct abi_event_phase *eve
 	g_array_append_val(r->run->marks, mark);
 }
 
+static const char *level_name(enum tracer_level level)
+{
+	static const char *const names[] = {
+		[TRACER_FULL] = "full",
+		[TRACER_HOLDS] = "holds",
+		[TRACER_BURSTS] = "bursts",
+		[TRACER_AWAY] = "away",
+	};
+
+	return names[level];
+}
+
+static void on_level(void *opaque, int target, enum tracer_level level, uint64_t at_ns,
+		     double cores)
+{
+	struct collector *c = opaque;
+	struct recording *r = &c->recordings[target];
+	const struct thinning t = {.at_ns = at_ns, .level = level_name(level), .cores = cores};
+
+	if (r->run && r->run->thinnings->len < THINNINGS_KEPT)
+		g_array_append_val(r->run->thinnings, t);
+}
+
 struct tracer_sink collector_sink(struct collector *c)
 {
-	return (struct tracer_sink){
-		.hold = on_hold, .phase = on_phase, .stack = on_stack, .opaque = c};
+	return (struct tracer_sink){.hold = on_hold,
+				    .phase = on_phase,
+				    .level = on_level,
+				    .stack = on_stack,
+				    .opaque = c};
 }
 
 /* /proc/PID/cmdline as one line; arguments that need it are quoted. */
@@ -536,6 +563,17 @@ static void add_lost(struct update *u)
 	g_array_append_val(u->r->run->lost, l);
 }
 
+static void add_coverage(struct update *u)
+{
+	struct tracer_coverage c;
+
+	tracer_coverage(u->c->tracer, u->target, &c);
+	if (!u->r->run->thinnings->len)
+		return;
+	run_set_metric(u->r->run, "covered_ns", c.covered_ns);
+	run_set_metric(u->r->run, "covered_waits_ns", c.waits_ns);
+}
+
 static void add_unfinished(struct update *u, uint64_t now_ns)
 {
 	struct tracer_owner owner;
@@ -585,6 +623,7 @@ struct run *collector_update(struct collector *c, int target)
 	add_unfinished(&u, end_ns);
 	add_points(&u);
 	add_lost(&u);
+	add_coverage(&u);
 	run_guess_roles(run);
 	g_hash_table_unref(u.usages);
 	return run;

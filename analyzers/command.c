@@ -39,6 +39,17 @@ bool command_options(const struct command *command, const GOptionEntry *options,
 	return ok;
 }
 
+bool command_percent(const char *text, double *share)
+{
+	char *end;
+	double percent = g_ascii_strtod(text, &end);
+
+	if (end == text || !(percent >= 0) || percent > 100)
+		return false;
+	*share = percent / 100;
+	return !*end || !strcmp(end, "%");
+}
+
 bool command_duration(const char *text, uint64_t unit_ns, uint64_t *ns)
 {
 	static const struct {

@@ -42,5 +42,7 @@ bool command_options(const struct command *command, const GOptionEntry *options,
 		     char ***argv);
 /* "500us", "1ms", "2.5s", "10m"; a bare number counts `unit_ns` each. */
 bool command_duration(const char *text, uint64_t unit_ns, uint64_t *ns);
+/* "5", "0.5%": 0.05, 0.005; at most 100%. */
+bool command_percent(const char *text, double *share);
 
 #endif

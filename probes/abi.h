@@ -203,8 +203,14 @@ enum abi_lost {
 
 struct abi_slot {
 	uint32_t epoch;
+	/* What began in another stretch of recording is not known; 0: the lock is not recorded now.
+	 */
+	uint32_t stretch;
+	uint32_t holds_only; /* nobody tells who asks */
 	uint32_t pad;
-	uint64_t bql;		 /* run-time address of the BQL's QemuMutex */
+	uint64_t others; /* condvar waits on other mutexes; about, since nobody is kept from writing
+			  */
+	uint64_t bql;	 /* run-time address of the BQL's QemuMutex */
 	struct abi_phase base;	 /* setup, RAM, ... */
 	uint64_t device;	 /* the device section inside it; 0: none */
 	uint64_t owner_since_ns; /* valid while the owner's tid is not 0 */

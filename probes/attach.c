@@ -178,6 +178,19 @@ static void attach_group(struct tracer *t, struct target *target, const unsigned
 	}
 }
 
+/* Also when it goes in again: much may have happened since. */
+static bool as_in_file(struct target *target, size_t i)
+{
+	const struct plan_process process = {target->pid, target->bias, target->mem_fd};
+	struct tracer_point *point = &target->points[i];
+
+	if (!target->probes[i].point || plan_text(&process, target->probes[i].point, point->refusal,
+						  sizeof(point->refusal)) != PLAN_TEXT_REFUSED)
+		return true;
+	target->probes[i].err = -ENOTSUP;
+	return false;
+}
+
 static bool wanted(const struct target *target, size_t i, uint32_t kinds)
 {
 	return target->probes[i].prog && kinds >> target->points[i].kind & 1;
@@ -197,6 +210,8 @@ void slot_attach(struct tracer *t, int slot, uint32_t kinds)
 			    target->probes[j].prog != target->probes[i].prog)
 				continue;
 			tried[j] = true;
+			if (!as_in_file(target, j))
+				continue;
 			which[count++] = j;
 			if (!t->multi)
 				break;
@@ -270,6 +285,7 @@ void slot_arm(struct tracer *t, int slot, uint64_t bql)
 {
 	t->slots[slot].bql = bql;
 	t->targets[slot].armed_ns = now_ns();
+	budget_begin(t, slot);
 	__atomic_store_n(&t->slots[slot].epoch, t->targets[slot].epoch, __ATOMIC_RELEASE);
 }
 
@@ -294,8 +310,11 @@ void slot_disarm(struct tracer *t, int slot)
 {
 	struct target *target = &t->targets[slot];
 
-	__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
-	target->disarmed_ns = now_ns();
+	if (t->slots[slot].epoch) {
+		__atomic_store_n(&t->slots[slot].epoch, 0, __ATOMIC_RELEASE);
+		target->disarmed_ns = now_ns();
+		budget_end(t, slot);
+	}
 	slot_detach(t, slot, ALL_KINDS);
 }
 
@@ -325,6 +344,7 @@ static int add_point(struct tracer *t, int slot, const struct seam_point *point,
 
 	if (ret)
 		return ret;
+	target->probes[target->nr_points - 1].point = point;
 	out->kind = point->kind;
 	out->vaddr = point->vaddr;
 	out->insn = point->insn;

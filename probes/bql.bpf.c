@@ -46,6 +46,14 @@ static __always_inline struct abi_slot *slot_at(uint64_t cookie)
 	return slot;
 }
 
+/* For the points of the lock itself, which do not always record. */
+static __always_inline struct abi_slot *lock_at(uint64_t cookie)
+{
+	struct abi_slot *slot = slot_at(cookie);
+
+	return slot && slot->stretch ? slot : NULL;
+}
+
 /* A thread seen for the first time, or for the first time since this attach. */
 static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
 {
@@ -82,9 +90,13 @@ static __always_inline struct state *current_state(uint64_t cookie, struct abi_s
 	}
 	if (st->epoch != ABI_COOKIE_EPOCH(cookie)) {
 		st->epoch = ABI_COOKIE_EPOCH(cookie);
+		st->stretch = 0;
+		st->thread = new_thread(st->epoch, ABI_COOKIE_SLOT(cookie));
+	}
+	if (st->stretch != slot->stretch) {
+		st->stretch = slot->stretch;
 		st->does = IDLE;
 		st->off_ns = 0;
-		st->thread = new_thread(st->epoch, ABI_COOKIE_SLOT(cookie));
 	}
 	if (st->thread == ABI_NONE) {
 		lose(slot, ABI_LOST_THREADS_FULL);
@@ -287,7 +299,8 @@ static __always_inline void acquired(struct state *st, struct abi_slot *slot, ui
 	if (st->does == ASKED) {
 		wait = now - st->ask_ns;
 	} else if (st->does != ASLEEP) {
-		lose(slot, ABI_LOST_NO_ASK);
+		if (!slot->holds_only)
+			lose(slot, ABI_LOST_NO_ASK);
 		st->cur.site = find_site(st, 0, 0, false);
 	}
 	hold_begins(st, slot, cookie, now, wait);
@@ -316,7 +329,7 @@ SEC("uprobe")
 int on_ask(struct pt_regs *ctx)
 {
 	uint64_t cookie = bpf_get_attach_cookie(ctx);
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st = slot ? current_state(cookie, slot) : NULL;
 
 	if (!st)
@@ -337,7 +350,7 @@ SEC("uprobe")
 int on_acquired(struct pt_regs *ctx)
 {
 	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st = slot ? current_state(cookie, slot) : NULL;
 
 	if (st)
@@ -349,7 +362,7 @@ SEC("uprobe")
 int on_released(struct pt_regs *ctx)
 {
 	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st = slot ? current_state(cookie, slot) : NULL;
 
 	if (!st)
@@ -363,7 +376,7 @@ SEC("uprobe")
 int on_status(struct pt_regs *ctx)
 {
 	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st = slot ? current_state(cookie, slot) : NULL;
 
 	if (!st)
@@ -379,11 +392,15 @@ int on_status(struct pt_regs *ctx)
 static __always_inline int sleeps(struct pt_regs *ctx, uint64_t file, uint32_t line)
 {
 	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st;
 
-	if (!slot || ctx->si != slot->bql)
+	if (!slot)
 		return 0;
+	if (ctx->si != slot->bql) {
+		slot->others++;
+		return 0;
+	}
 	st = current_state(cookie, slot);
 	if (!st)
 		return 0;
@@ -413,13 +430,14 @@ int on_cond_woke(struct pt_regs *ctx)
 {
 	uint64_t now = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct abi_slot *slot = slot_at(cookie);
+	struct abi_slot *slot = lock_at(cookie);
 	struct state *st;
 
 	if (!slot)
 		return 0;
 	st = bpf_task_storage_get(&states, task, NULL, 0);
-	if (st && st->epoch == ABI_COOKIE_EPOCH(cookie) && st->does == ASLEEP)
+	if (st && st->epoch == ABI_COOKIE_EPOCH(cookie) && st->stretch == slot->stretch &&
+	    st->does == ASLEEP)
 		hold_begins(st, slot, cookie, now, ABI_UNKNOWN);
 	return 0;
 }

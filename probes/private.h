@@ -10,6 +10,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "probes/budget.h"
 #include "probes/tracer.h"
 #pragma GCC diagnostic push
 /* bpftool's generated header declares functions that not every user calls. */
@@ -29,7 +30,8 @@ struct probe_link {
 };
 
 struct probe {
-	struct bpf_program *prog; /* NULL: the point gets none */
+	struct bpf_program *prog;	/* NULL: the point gets none */
+	const struct seam_point *point; /* the map's; NULL: calibration's */
 	uint64_t offset, cookie;
 	unsigned link; /* number of the link that holds it + 1; 0: it is not in */
 	int err;       /* why the kernel did not take it */
@@ -51,7 +53,8 @@ struct target {
 	char *path;			 /* the file that the offsets are of */
 	struct probe_link links[ABI_POINTS];
 	pthread_t closers[ABI_POINTS]; /* waiting for links to be gone */
-	size_t nr_links, nr_closers;
+	size_t nr_closers;
+	struct budget budget;
 	struct device_name *devices;
 	size_t nr_devices;
 };
@@ -74,7 +77,8 @@ struct tracer {
 
 	/* The kernel's tables, mapped. */
 	struct abi_slot *slots; /* writable: user space sets the BQL's address and arms the slot */
-	struct abi_thread *threads; /* writable, like the sites: to clear those of a QEMU that left */
+	struct abi_thread
+		*threads;	/* writable, like the sites: to clear those of a QEMU that left */
 	struct abi_site *sites; /* as far as sites_used() says */
 	size_t sites_mapped;
 	uint32_t max_sites;
@@ -156,4 +160,3 @@ pid_t process_debugger(pid_t pid);
 void bqlstat_emulated(void);
 
 #endif
-

@@ -40,6 +40,7 @@ enum thread_does {
 /* One thread, between two points. */
 struct state {
 	uint32_t epoch;
+	uint32_t stretch;
 	uint32_t thread;
 	uint32_t does;
 	uint32_t nr_blocks;

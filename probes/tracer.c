@@ -397,6 +397,9 @@ int tracer_poll(struct tracer *t)
 	uint32_t used = sites_used(t);
 
 	t->blocked.fresh = t->charges.fresh = false;
+	for (int slot = 0; slot < ABI_SLOTS; slot++)
+		if (t->targets[slot].attached && t->targets[slot].map)
+			budget_step(t, slot);
 	for (uint32_t i = t->nr_files_known; i < used; i++)
 		learn_file(t, i);
 	while (t->nr_files_known < used && t->files[t->nr_files_known])

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "probes/abi.h"
+#include "probes/budget.h"
 #include "runtime/seams/seams.h"
 
 struct tracer;
@@ -36,6 +37,9 @@ struct tracer_sink {
 		      const char *device);
 	/* Raw, with opts.stacks; it comes before its hold, which may have several. */
 	void (*stack)(void *opaque, int target, const struct abi_stack *stack);
+	/* More or less is traced from now on; full tracing costs so many cores, or would. */
+	void (*level)(void *opaque, int target, enum tracer_level level, uint64_t at_ns,
+		      double cores);
 	void *opaque;
 };
 
@@ -44,6 +48,7 @@ struct tracer_opts {
 	uint32_t max_sites;    /* 0: ABI_SITES; about 9 KB of kernel memory each */
 	uint32_t ring_bytes;   /* 0: 1 MB; a power of two */
 	bool stacks;	       /* holds and blocks at the threshold leave a stack */
+	double max_overhead;   /* a QEMU may cost so many cores, 0.05: 5% of one; 0: no limit */
 	bool calibrate;	       /* measure the probes' cost and bias on this machine: ~0.2 s */
 	struct tracer_sink sink;
 };
@@ -105,6 +110,8 @@ void tracer_room(struct tracer *tracer, uint64_t *used, uint64_t *room);
  * waits: call it about five times a second. 0 or a negative errno.
  */
 int tracer_poll(struct tracer *tracer);
+/* When it wants to be called next, at the latest in 200 ms: bursts last as long as it is late. */
+unsigned tracer_due_ms(const struct tracer *tracer);
 
 /* What opts.calibrate does, later: first attach, then measure. */
 void tracer_calibrate(struct tracer *tracer);
@@ -119,6 +126,18 @@ void tracer_lost(const struct tracer *tracer, int target, uint64_t lost[ABI_LOST
 
 /* Between these a target was recorded; until now while it is attached. */
 void tracer_span(const struct tracer *tracer, int target, uint64_t *begin_ns, uint64_t *end_ns);
+
+/*
+ * How much of the span was recorded: all of it unless the overhead budget was exceeded. What is
+ * counted and added up is of this time only. A hold that is longer than a burst is in none.
+ */
+struct tracer_coverage {
+	enum tracer_level level; /* now */
+	double cores;		 /* of full tracing, as last measured */
+	uint64_t covered_ns;	 /* the lock was recorded */
+	uint64_t waits_ns;	 /* of it: with waits and call sites */
+};
+void tracer_coverage(const struct tracer *tracer, int target, struct tracer_coverage *coverage);
 
 /*
  * The thread that holds the lock now, or that held it when the target was detached. False: nobody,

@@ -115,7 +115,7 @@ static void add_whole(struct builder *b)
 	}
 	longest_listed_ns(run, &unfinished_ns, &own_ns);
 	add(b, FIGURE_HEADLINE, FIGURE_SHARE, "", "held", "",
-	    run->duration_ns ? (double)run_held_ns(run) / (double)run->duration_ns : 0);
+	    run_covered_ns(run) ? (double)run_held_ns(run) / (double)run_covered_ns(run) : 0);
 	add_three(b, FIGURE_HEADLINE, "", "hold", "",
 		  (struct three){
 			  run_hold_ns(run, histogram_quantile(&hold, 0.5)),

@@ -3,8 +3,8 @@
  * The lab's guest: one boot sector that keeps RAM busy and proves on the serial port that it lives.
  *
  * It makes the first `fill` pages from 1 MiB up non-zero and distinct, then for ever: checks that
- * each of the first `dirty` pages holds what it wrote there last, writes the next value, sends one
- * letter to COM1, and sleeps until the next timer tick. A page that holds anything else (a page lost
+ * each of the first `dirty` pages holds what it wrote there last, writes the next value, writes
+ * `hammer` times to an address that nothing answers at (each takes the BQL), sends one letter to COM1, and sleeps until the next timer tick. A page that holds anything else (a page lost
  * or stale after a migration) makes it send '!' from then on.
  *
  * Every address is computed against 0x7c00, where the firmware loads the sector, so the assembler
@@ -15,6 +15,7 @@
 #define AT(label) ((label) - lab_guest_sector + 0x7c00)
 #define FIRST	  0x100000
 #define PAGE	  4096
+#define NOWHERE	  0xa0000000		/* in the hole for PCI, where no device is */
 #define COM1	  0x3f8
 #define PIT	  0x40
 #define PIC1	  0x20
@@ -79,6 +80,12 @@ round:
 	jnz	1b
 	incl	%ebx
 
+	movl	AT(hammer), %ecx
+	jecxz	2f
+1:	movb	%al, NOWHERE
+	decl	%ecx
+	jnz	1b
+2:
 	movb	%bl, %al
 	andb	$15, %al
 	addb	$'A', %al
@@ -126,7 +133,8 @@ idtr:
 	.word	9 * 8 - 1
 	.long	AT(gate) - 8 * 8
 
-	.fill	LAB_GUEST_FILL_PAGES - (. - lab_guest_sector), 1, 0
+	.fill	LAB_GUEST_HAMMER - (. - lab_guest_sector), 1, 0
+hammer:	.long	0
 fill:	.long	256
 dirty:	.long	256
 divisor:

@@ -7,6 +7,7 @@
 #define LAB_GUEST_H
 
 #define LAB_GUEST_SIZE	      512
+#define LAB_GUEST_HAMMER      0x1ec /* u32: writes to where nothing is, each round */
 #define LAB_GUEST_FILL_PAGES  0x1f0 /* u32: pages from 1 MiB up written once; >= 1 */
 #define LAB_GUEST_DIRTY_PAGES 0x1f4 /* u32: of them, written each round; >= 1 */
 #define LAB_GUEST_DIVISOR     0x1f8 /* u16: timer clocks (1193182 a second) between rounds; 0: none */

@@ -120,6 +120,7 @@ struct lab_vm_options {
 	unsigned dirty_mib;   /* of it, written again each round; 8 */
 	unsigned round_ms;    /* the guest sleeps (hlt) between rounds, 1..54; 10 */
 	bool flat_out;	      /* it never sleeps */
+	unsigned hammer;      /* writes a round to where no device is: each takes the BQL */
 	const char *incoming; /* -incoming */
 	const char *const *launcher; /* argv prefix, e.g. build/loadvm --policy io-free -- */
 	const char *const *args;     /* appended */

@@ -82,6 +82,7 @@ GBytes *lab_guest_image(const struct lab_vm_options *o, GError **error)
 	uint32_t memory = (o->memory_mib ? o->memory_mib : MEMORY_MIB) * PAGES_PER_MIB;
 	unsigned round_ms = o->round_ms ? o->round_ms : ROUND_MS;
 	uint16_t divisor = o->flat_out ? 0 : MIN(round_ms * TIMER_HZ / 1000, UINT16_MAX);
+	uint32_t hammer = o->hammer;
 	uint8_t *image;
 
 	/* 1 MiB below, and the firmware's tables at the top, which the machine may write. */
@@ -93,6 +94,7 @@ GBytes *lab_guest_image(const struct lab_vm_options *o, GError **error)
 	}
 	image = g_malloc0(DISK_BYTES);
 	memcpy(image, lab_guest_sector, LAB_GUEST_SIZE);
+	memcpy(image + LAB_GUEST_HAMMER, &hammer, sizeof(hammer));
 	memcpy(image + LAB_GUEST_FILL_PAGES, &fill, sizeof(fill));
 	memcpy(image + LAB_GUEST_DIRTY_PAGES, &dirty, sizeof(dirty));
 	memcpy(image + LAB_GUEST_DIVISOR, &divisor, sizeof(divisor));

@@ -35,6 +35,7 @@ struct run *run_new(void)
 	run->points = g_array_new(FALSE, TRUE, sizeof(struct point));
 	run->lost = g_array_new(FALSE, TRUE, sizeof(struct lost));
 	run->metrics = g_array_new(FALSE, TRUE, sizeof(struct metric));
+	run->thinnings = g_array_new(FALSE, TRUE, sizeof(struct thinning));
 	run->label = run->source = run->tool = run->ended = "";
 	run->qemu_version = run->qemu_generation = run->qemu_build_id = "";
 	run->qemu_path = run->qemu_cmdline = run->kernel = run->cpu = "";
@@ -57,6 +58,7 @@ void run_free(struct run *run)
 	g_array_unref(run->points);
 	g_array_unref(run->lost);
 	g_array_unref(run->metrics);
+	g_array_unref(run->thinnings);
 	g_string_chunk_free(run->strings);
 	g_free(run);
 }
@@ -165,6 +167,13 @@ uint64_t run_lost(const struct run *run)
 		if (!lost_at_edge(g_array_index(run->lost, struct lost, i).what))
 			sum += g_array_index(run->lost, struct lost, i).count;
 	return sum;
+}
+
+uint64_t run_covered_ns(const struct run *run)
+{
+	double ns;
+
+	return run_metric(run, "covered_ns", &ns) ? ns : run->duration_ns;
 }
 
 uint64_t run_acquired(const struct run *run)

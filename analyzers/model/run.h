@@ -174,6 +174,17 @@ struct lost {
 };
 
 /*
+ * The overhead budget was exceeded, or no longer is: from here on more or less was recorded. A run
+ * that has any has the metrics "covered_ns", the time in which the lock was recorded, and
+ * "covered_waits_ns", the part of it in which waits and call sites were too.
+ */
+struct thinning {
+	uint64_t at_ns;
+	const char *level; /* "full", "holds", "bursts", "away": see probes/budget.h */
+	double cores;	   /* what recording everything costs, or would */
+};
+
+/*
  * A figure of the run as a whole, from another source than the probes: QMP's query-migrate, a
  * monitor that was polled, the scenario that was played. `name` ends in its unit: "downtime_ns",
  * "ram_bytes"; a name without unit is a plain count.
@@ -201,18 +212,19 @@ struct run {
 	bool calibrated;
 	uint64_t hold_bias_ns, wait_bias_ns, pair_ns;
 
-	GArray *threads; /* struct thread */
-	GArray *sites;	 /* struct site, each (file, line, cond) once */
-	GArray *usages;	 /* struct usage */
-	GArray *holds;	 /* struct hold */
-	GArray *wakings; /* struct waking */
-	GArray *charges; /* struct charge */
-	GArray *frames;	 /* struct frame, each once */
-	GArray *stacks;	 /* struct stack, each once */
-	GArray *marks;	 /* struct mark, by time */
-	GArray *points;	 /* struct point */
-	GArray *lost;	 /* struct lost, every kind, also those that are 0 */
-	GArray *metrics; /* struct metric, each name once */
+	GArray *threads;   /* struct thread */
+	GArray *sites;	   /* struct site, each (file, line, cond) once */
+	GArray *usages;	   /* struct usage */
+	GArray *holds;	   /* struct hold */
+	GArray *wakings;   /* struct waking */
+	GArray *charges;   /* struct charge */
+	GArray *frames;	   /* struct frame, each once */
+	GArray *stacks;	   /* struct stack, each once */
+	GArray *marks;	   /* struct mark, by time */
+	GArray *points;	   /* struct point */
+	GArray *lost;	   /* struct lost, every kind, also those that are 0 */
+	GArray *metrics;   /* struct metric, each name once */
+	GArray *thinnings; /* struct thinning, by time */
 	GStringChunk *strings;
 };
 
@@ -248,6 +260,8 @@ static inline uint64_t run_wait_ns(const struct run *run, uint64_t ns)
 /* Everything lost, without what an attach in mid-hold or mid-wait cannot know. */
 uint64_t run_lost(const struct run *run);
 uint64_t run_acquired(const struct run *run);
+/* How long the lock was recorded: shares and rates are of this time. */
+uint64_t run_covered_ns(const struct run *run);
 /* All time held, bias taken off, with what was still held at the end. */
 uint64_t run_held_ns(const struct run *run);
 

@@ -80,8 +80,32 @@ static void add_head(JsonBuilder *b, const struct run *run)
 	json_builder_end_object(b);
 }
 
+static void add_overhead(JsonBuilder *b, const struct run *run)
+{
+	double waits;
+
+	begin_object(b, "overhead");
+	add_int(b, "covered_ns", run_covered_ns(run));
+	add_int(b, "covered_waits_ns",
+		run_metric(run, "covered_waits_ns", &waits) ? waits : run_covered_ns(run));
+	begin_array(b, "thinned");
+	for (unsigned i = 0; i < run->thinnings->len; i++) {
+		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
+
+		json_builder_begin_object(b);
+		add_int(b, "at_ns", since_begin(run, t->at_ns));
+		add_text(b, "level", t->level);
+		json_builder_set_member_name(b, "cores");
+		json_builder_add_double_value(b, t->cores);
+		json_builder_end_object(b);
+	}
+	json_builder_end_array(b);
+	json_builder_end_object(b);
+}
+
 static void add_honesty(JsonBuilder *b, const struct run *run)
 {
+	add_overhead(b, run);
 	add_int(b, "lost_total", run_lost(run));
 	begin_object(b, "lost");
 	for (unsigned i = 0; i < run->lost->len; i++) {

@@ -58,7 +58,7 @@ char *render_site(const struct run *run, unsigned index)
 	const struct site *s = &g_array_index(run->sites, struct site, index);
 
 	if (!s->line && !*s->file)
-		return g_strdup("(asked before the attach)");
+		return g_strdup("(call site not seen)");
 	return g_strdup_printf("%s:%u%s", *s->file ? render_file(s->file) : "?", s->line,
 			       s->cond ? " (condvar)" : "");
 }
@@ -147,11 +147,42 @@ static void show_lost(FILE *out, const struct run *run)
 	}
 }
 
+static const char *level_meaning(const char *level)
+{
+	if (!strcmp(level, "holds"))
+		return "holds only: their call sites and waits are not known";
+	if (!strcmp(level, "bursts"))
+		return "in bursts: a hold longer than one is not seen";
+	if (!strcmp(level, "away"))
+		return "hardly ever";
+	return "everything again";
+}
+
+static void show_thinnings(FILE *out, const struct run *run)
+{
+	uint64_t covered = run_covered_ns(run);
+
+	if (!run->thinnings->len)
+		return;
+	fprintf(out,
+		"  overhead    above the budget: the lock was recorded for %s, %.1f%% of the time; "
+		"sums and shares are of that\n",
+		D(covered), run->duration_ns ? 100.0 * covered / run->duration_ns : 0);
+	for (unsigned i = 0; i < run->thinnings->len; i++) {
+		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
+
+		fprintf(out,
+			"              from %s on %s (all of it would cost %.1f%% of a core)\n",
+			D(t->at_ns > run->begin_ns ? t->at_ns - run->begin_ns : 0),
+			level_meaning(t->level), 100 * t->cores);
+	}
+}
+
 static void show_head(FILE *out, const struct run *run, const struct render_options *o)
 {
 	g_autoptr(GDateTime) utc = g_date_time_new_from_unix_local(run->begin_unix_ns / 1000000000);
 	g_autofree char *when = utc ? g_date_time_format(utc, "%F %T") : g_strdup("?");
-	uint64_t held = run_held_ns(run);
+	uint64_t held = run_held_ns(run), covered = run_covered_ns(run);
 	g_autofree char *title =
 		g_strdup_printf("run %d%s%s: QEMU %s, process %u", (int)run->id,
 				*run->label ? " " : "", run->label, run->qemu_version, run->pid);
@@ -159,8 +190,9 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 	fprintf(out, "%s%s%s\n", o->colour ? BOLD : "", title, o->colour ? PLAIN : "");
 	fprintf(out, "  recorded    %s from %s, %s\n", D(run->duration_ns), when,
 		*run->ended ? run->ended : "cut short: bqlstat was killed");
+	show_thinnings(out, run);
 	fprintf(out, "  lock        held %.1f%% of the time: %s in %llu acquisitions\n",
-		run->duration_ns ? 100.0 * held / run->duration_ns : 0, D(held),
+		covered ? 100.0 * held / covered : 0, D(held),
 		(unsigned long long)run_acquired(run));
 	show_lost(out, run);
 	if (!strcmp(run->source, "lttng"))
@@ -185,6 +217,7 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 {
 	g_autoptr(GArray) rows = run_rows(run, o->each_vcpu);
 	unsigned shown = o->top && rows->len > o->top ? o->top : rows->len;
+	uint64_t covered = run_covered_ns(run);
 	int width = 24, who = 4;
 
 	for (unsigned i = 0; i < shown; i++) {
@@ -205,8 +238,7 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 
 		fprintf(out, "  %-*s  %-*s %9llu %8s %5.1f%%  %8s %8s %s%8s%s  %8s %8s %8s  %s",
 			width, site, who, r->who, (unsigned long long)r->acquired,
-			D(r->hold_total_ns),
-			run->duration_ns ? 100.0 * r->hold_total_ns / run->duration_ns : 0,
+			D(r->hold_total_ns), covered ? 100.0 * r->hold_total_ns / covered : 0,
 			D(r->hold_p50_ns), D(r->hold_p99_ns), felt ? RED : "", D(r->hold_max_ns),
 			felt ? PLAIN : "", r->waits ? D(r->wait_p50_ns) : "-",
 			r->waits ? D(r->wait_p99_ns) : "-", r->waits ? D(r->wait_max_ns) : "-",

@@ -294,6 +294,18 @@ static bool load_hold_waker(sqlite3_stmt *s, struct run *run)
 	return true;
 }
 
+static bool load_thinning(sqlite3_stmt *s, struct run *run)
+{
+	struct thinning t = {
+		.at_ns = num(s, 0),
+		.level = text(s, 1, run),
+		.cores = sqlite3_column_double(s, 2),
+	};
+
+	g_array_append_val(run->thinnings, t);
+	return true;
+}
+
 static bool load_head(sqlite3_stmt *s, struct run *run)
 {
 	int c = 0;
@@ -367,6 +379,8 @@ static const struct table tables[] = {
 	 load_stack_frame},
 	{"hold_stack", "SELECT hold, stack, taken FROM hold_stack WHERE run = ?", load_hold_stack},
 	{"hold_waker", "SELECT hold, thread FROM hold_waker WHERE run = ?", load_hold_waker},
+	{"thinning", "SELECT at_ns, level, cores FROM thinning WHERE run = ? ORDER BY id",
+	 load_thinning},
 };
 
 static int load_table(struct store *store, const struct table *table, int64_t id, struct run *run,

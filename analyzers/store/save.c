@@ -254,6 +254,17 @@ static bool save_hold_wakers(sqlite3_stmt *s, const struct run *run)
 	return true;
 }
 
+static bool save_thinnings(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->thinnings->len; i++) {
+		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
+
+		if (store_step(s, "iuisd", run->id, i, t->at_ns, t->level, t->cores) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
 static const struct table tables[] = {
 	{"INSERT INTO thread VALUES (?,?,?,?,?,?)", save_threads},
 	{"INSERT INTO site VALUES (?,?,?,?,?)", save_sites},
@@ -273,6 +284,7 @@ static const struct table tables[] = {
 	{"INSERT INTO stack_frame VALUES (?,?,?,?)", save_stack_frames},
 	{"INSERT INTO hold_stack VALUES (?,?,?,?)", save_hold_stacks},
 	{"INSERT INTO hold_waker VALUES (?,?,?)", save_hold_wakers},
+	{"INSERT INTO thinning VALUES (?,?,?,?,?)", save_thinnings},
 };
 
 static int save_run(struct store *store, struct run *run, struct store_error *err)

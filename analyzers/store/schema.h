@@ -91,12 +91,15 @@
 	" taken TEXT NOT NULL, PRIMARY KEY (run, hold)) WITHOUT ROWID;"                            \
 	"CREATE TABLE IF NOT EXISTS hold_waker ("                                                  \
 	" run INTEGER NOT NULL, hold INTEGER NOT NULL, thread INTEGER NOT NULL,"                   \
-	" PRIMARY KEY (run, hold)) WITHOUT ROWID;"
+	" PRIMARY KEY (run, hold)) WITHOUT ROWID;"                                                 \
+	"CREATE TABLE IF NOT EXISTS thinning ("                                                    \
+	" run INTEGER NOT NULL, id INTEGER NOT NULL, at_ns INTEGER NOT NULL, level TEXT NOT NULL," \
+	" cores REAL NOT NULL, PRIMARY KEY (run, id)) WITHOUT ROWID;"
 
 /* Every table that belongs to a run, by its `run` column. */
 #define STORE_RUN_TABLES                                                                           \
 	"thread", "site", "usage", "histogram", "blocking", "hold", "hold_blocking", "phase",      \
 		"point", "lost", "metric", "waking", "charge", "frame", "stack", "stack_frame",    \
-		"hold_stack", "hold_waker"
+		"hold_stack", "hold_waker", "thinning"
 
 #endif

@@ -142,7 +142,7 @@ static struct lab_process *start_record(struct lab_pair *pair, const char *file,
 {
 	g_autofree char *pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_destination(pair)));
 	const char *argv[] = {
-		lab_program("bqlstat"), "record", "-p", pid, "-t", "50us", "-o", file, NULL};
+		lab_program("bqlstat"), "record", "-p", pid, "-m", "0", "-t", "50us", "-o", file, NULL};
 	struct lab_process *p = lab_process_new(argv, NULL, error);
 
 	if (p && !lab_process_expect(p, "bqlstat: recording process", ALIVE_MS, error))

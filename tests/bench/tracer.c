@@ -35,7 +35,7 @@ static struct lab_process *start_bqlstat(pid_t pid, const char *file, bool one_b
 	const char *env[] = { one_by_one ? "BQLSTAT_ONE_BY_ONE=1" : NULL, NULL };
 	g_autofree char *pid_text = g_strdup_printf("%d", pid);
 	/* No overhead budget: the whole cost is what is measured. */
-	const char *argv[] = { lab_program("bqlstat"), "record", "-p", pid_text, "-o", file, NULL };
+	const char *argv[] = { lab_program("bqlstat"), "record", "-p", pid_text, "-m", "0", "-o", file, NULL };
 	struct lab_process *p = lab_process_new(argv, env, error);
 
 	if (p && !lab_process_expect(p, "recording", TIMEOUT_MS, error))

@@ -107,7 +107,7 @@ static struct lab_vm *start(const struct lab_vm_options *options)
 static void with_trace(gconstpointer version)
 {
 	g_autofree char *file = fresh_path("trace.run"), *log = fresh_path("trace.log");
-	const char *launcher[] = {lab_program("bqlstat"), "record", "-o", file, "-q", "--", NULL};
+	const char *launcher[] = {lab_program("bqlstat"), "record", "-o", file, "-q", "-m", "0", "--", NULL};
 	const char *args[] = {"-trace", "enable=qemu_mutex_locked", "-D", log, NULL};
 	const struct lab_vm_options options = {.name = "traced",
 					       .version = version,

@@ -58,7 +58,8 @@ static inline char *outcome(struct lab_process *p, int *code)
 static inline struct lab_process *start_recording(const char *file, const char *pids,
 						  const char *threshold)
 {
-	struct lab_process *p = bqlstat("record", "-p", pids, "-o", file, "-t", threshold, NULL);
+	struct lab_process *p =
+		bqlstat("record", "-p", pids, "-o", file, "-t", threshold, "-m", "0", NULL);
 
 	for (int i = 0; i < PATIENCE_MS / 20; i++) {
 		g_autofree char *says = lab_process_stderr(p);
