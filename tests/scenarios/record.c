@@ -110,7 +110,7 @@ static void wrong_files(void)
 	g_assert_cmpstr(after, ==, "not a run\n");
 	FAILS(3, "not a bqlstat run file", "report", text);
 	FAILS(3, "No such file", "report", file);
-	FAILS(3, "not a regular file", "report", lab_tmpdir());
+	FAILS(3, "holds no trace", "report", lab_tmpdir());
 }
 
 /* ---- privilege ---- */
