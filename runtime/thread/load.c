@@ -31,7 +31,7 @@
 #define STOP_LIMIT_NS 1000000000u
 
 /* Each below what glibc maps on its own, 128 KiB. */
-enum { HEAP_PIECES = 64, HEAP_PIECE_BYTES = 96 << 10 };
+enum { HEAP_PIECES = 256, HEAP_PIECE_BYTES = 120 << 10 };
 
 struct qemu qemu;
 struct originals original;
@@ -47,6 +47,7 @@ static struct {
 	void *errp;
 	int result;
 	bool ram_begun;
+	bool devices; /* not RAM: the guest stands still by now */
 	/*
 	 * RDMA's connection handler enters the coroutine by itself, to say that the peer is gone:
 	 * what waits for a readable fd must then return. The handler can only say it to the
@@ -155,7 +156,7 @@ static int load_in_thread(QEMUFile *f, void *errp, const struct policy *policy)
 	load.active = true;
 	load.drops = policy->drops;
 	load.woken = false;
-	load.ram_begun = false;
+	load.ram_begun = load.devices = false;
 	load.co = qemu.coroutine_self();
 	load.file = f;
 	load.errp = errp;
@@ -226,11 +227,11 @@ long load_vmstate_load(QEMUFile *f, const void *vmsd, void *opaque, long version
 
 	if (!in_load_thread || inside)
 		return load_vmsd(f, vmsd, opaque, version, errp);
-	inside = true;
+	inside = load.devices = true;
 	r = load_vmsd(f, vmsd, opaque, version, errp);
 	inside = false;
 	if (lets_go(POLICY_BREATHE)) {
-		scope_drop(&scope, SCOPE_WORK);
+		scope_drop(&scope, SCOPE_PASS);
 		scope_retake(&scope, __FILE__, __LINE__);
 	}
 	return r;
@@ -253,6 +254,7 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 
 	if (!in_load_thread)
 		return load_ram(f, opaque, version);
+	load.devices = false;
 	/*
 	 * The first section is START: it may resize RAM blocks, which rewrites the memory map. It
 	 * carries no pages, but for mapped-ram's.
@@ -310,7 +312,7 @@ long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, 
 	long r;
 
 	if (lets_go(POLICY_BREATHE))
-		scope_breathe(__FILE__, __LINE__);
+		scope_breathe(load.devices ? SCOPE_PASS : SCOPE_WORK, __FILE__, __LINE__);
 	trace_channel_read_begin();
 	r = original.channel_read(ioc, a, b, c, d, e, f);
 	trace_channel_read_end((const void *)a, r);

@@ -21,12 +21,12 @@
  * stand back until somebody has taken it and is done, within a limit that a woken thread keeps
  * unless the machine is overloaded.
  *
- * Not at each drop: a device's state that changes the memory map wakes the RCU thread and every
- * vCPU of TCG, and standing back for each of them after each device made downtime longer by a
- * third. Who waits gets the lock so often, and by chance in between.
+ * Not after each device: one that changes the memory map wakes the RCU thread and every vCPU of
+ * TCG, and standing back for each of them made downtime longer by a third. There they get the lock
+ * so often, and by chance in between.
  */
-#define HANDOFF_LIMIT_NS 500000
-#define HANDOFF_EVERY_NS 2000000
+#define HANDOFF_LIMIT_NS      500000
+#define HANDOFF_PASS_EVERY_NS 2000000
 
 /* Guards all of `life`. Taken with or without the BQL, never the other way round. */
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -53,11 +53,6 @@ static int bql_word(void)
 	return __atomic_load_n(qemu.bql_word, __ATOMIC_RELAXED);
 }
 
-static bool handoff_due(void)
-{
-	return bql_word() == 2 && now_ns() - chance_ns >= HANDOFF_EVERY_NS;
-}
-
 /*
  * With the lock held. Its word says "perhaps" long after: a condition variable that took the lock
  * back leaves it so, as does whoever had to queue. The kernel knows: wake one of those asleep on
@@ -66,7 +61,13 @@ static bool handoff_due(void)
  */
 static bool somebody_waits(void)
 {
-	return syscall(SYS_futex, qemu.bql_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) > 0;
+	return bql_word() == 2 &&
+	       syscall(SYS_futex, qemu.bql_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) > 0;
+}
+
+static bool handoff_due(enum scope_kind kind)
+{
+	return kind != SCOPE_PASS || now_ns() - chance_ns >= HANDOFF_PASS_EVERY_NS;
 }
 
 /* Not held: neither the lock nor life_lock. */
@@ -157,7 +158,7 @@ void scope_drop(struct scope *scope, enum scope_kind kind)
 	*scope = (struct scope){.kind = kind, .held = qemu.bql_locked()};
 
 	if (scope->held) {
-		scope->contended = handoff_due() && somebody_waits();
+		scope->contended = handoff_due(kind) && somebody_waits();
 		if (scope->contended)
 			scope->preemptions = preemptions();
 		loadvm_status.drops++;
@@ -184,7 +185,7 @@ void scope_retake(struct scope *scope, const char *file, int line)
 	}
 }
 
-void scope_breathe(const char *file, int line)
+void scope_breathe(enum scope_kind kind, const char *file, int line)
 {
 	bool held = qemu.bql_locked();
 	struct scope scope;
@@ -194,9 +195,9 @@ void scope_breathe(const char *file, int line)
 			qemu.bql_unlock();
 		park();
 	}
-	if (!held || !handoff_due())
+	if (!held || bql_word() != 2 || !handoff_due(kind))
 		return;
-	scope_drop(&scope, SCOPE_WORK);
+	scope_drop(&scope, kind);
 	scope_retake(&scope, file, line);
 }
 

@@ -15,6 +15,7 @@
 enum scope_kind {
 	SCOPE_WORK, /* runs QEMU's code without the lock */
 	SCOPE_WAIT, /* does nothing but wait for somebody else; may lie inside a SCOPE_WORK */
+	SCOPE_PASS, /* does nothing; who waits for the lock may have it, but not each time */
 };
 
 struct scope {
@@ -33,9 +34,11 @@ struct scope {
 void scope_drop(struct scope *scope, enum scope_kind kind);
 void scope_retake(struct scope *scope, const char *file, int line);
 
-/* With the lock held: let those have it who wait for it, if any. With or without it: park if told.
+/*
+ * With the lock held: let those have it who wait for it, if any, SCOPE_WORK each time or
+ * SCOPE_PASS. With or without it: park if told.
  */
-void scope_breathe(const char *file, int line);
+void scope_breathe(enum scope_kind kind, const char *file, int line);
 
 /* The thread's life. Begin takes the lock; end drops it, after calling `last` with it held. */
 void scope_begin_thread(const char *file, int line);
