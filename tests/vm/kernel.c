@@ -158,7 +158,7 @@ static void dance(gconstpointer program)
 		"repeat 5; lock savevm.c:11; fault 20000; unlock; end\n"
 		"thread IO iothread0; repeat 20; lock dance-b.c:1; timedwait cpus.c:2 1000; hold "
 		"5; unlock; end\n";
-	static const char *const causes[] = {"clock_nanosleep", "read", "page fault"};
+	static const char *const causes[] = {"clock_nanosleep", "read", "userfault"};
 	g_auto(GStrv) ledger = NULL;
 	struct run *run = record_dance(program, script, "1ms", &ledger);
 
