@@ -263,8 +263,8 @@ static void measure(const struct compared *to, struct comparison *c)
 		c->difference = (struct stats_interval){b->median - a->median, -INFINITY, INFINITY};
 		return;
 	}
-	c->ratio = stats_ratio(b->values, b->n, a->values, a->n, o->level, o->seed);
-	c->difference = stats_difference(b->values, b->n, a->values, a->n, o->level, o->seed);
+	stats_change(b->values, b->n, a->values, a->n, o->level, o->seed, &c->ratio,
+		     &c->difference);
 }
 
 static double resolution_of(const struct group *g)

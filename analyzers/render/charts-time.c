@@ -172,7 +172,7 @@ void chart_heat(GString *out, const struct series *series, unsigned n)
 
 /* ---- one run ---- */
 
-enum { MOST_HOLDS = 300, TITLES = 60 };
+enum { MOST_HOLDS = 200, TITLES = 40 };
 
 static void phases_band(GString *out, const struct run *run, const struct scale *x, uint64_t begin,
 			double top)
@@ -198,9 +198,9 @@ static void phases_band(GString *out, const struct run *run, const struct scale 
 				       from, top, fmax(0.3, to - from), phase_name(m->in.phase));
 		html_text(out, title);
 		g_string_append(out, "</title></rect>");
-		if (to - from > 44 && m->in.phase != PHASE_DEVICE)
+		if (to - from > (m->in.phase == PHASE_DEVICE ? 120 : 44))
 			svg_text(out, (from + to) / 2, top + 11, "middle", "in-band",
-				 phase_name(m->in.phase));
+				 *m->in.device ? m->in.device : phase_name(m->in.phase));
 	}
 }
 

@@ -86,6 +86,8 @@ bool render_worth_showing(const struct comparison *c)
 	       (c->a.n ? c->a.median : c->b.median) >= FELT_NS;
 }
 
+#define NAMED 6 /* figures by name, before "..." */
+
 static unsigned count(const struct compared *to, bool headline, enum verdict verdict,
 		      GString *names)
 {
@@ -98,9 +100,9 @@ static unsigned count(const struct compared *to, bool headline, enum verdict ver
 		    c->verdict != verdict)
 			continue;
 		n++;
-		if (names && n <= 4)
+		if (names && n <= NAMED)
 			g_string_append_printf(names, "%s%s", names->len ? ", " : "", c->name);
-		else if (names && n == 5)
+		else if (names && n == NAMED + 1)
 			g_string_append(names, ", ...");
 	}
 	return n;

@@ -67,12 +67,26 @@ static const char about_heat[] =
 	"one.";
 static const char about_timeline[] =
 	"Above, the phases of the incoming migration; below, by thread, when the lock was held "
-	"(the 300 longest holds). Point at a hold to see where it was taken and what it was "
+	"(the 200 longest holds). Point at a hold to see where it was taken and what it was "
 	"blocked on.";
+
+static void series_legend(GString *out, const struct series *series, unsigned n)
+{
+	g_autofree struct page_key *keys = g_new(struct page_key, n);
+	g_autoptr(GPtrArray) classes = g_ptr_array_new_with_free_func(g_free);
+
+	for (unsigned i = 0; i < n; i++) {
+		g_ptr_array_add(classes, g_strdup_printf("hold %s", series[i].class));
+		keys[i] = (struct page_key){classes->pdata[i], series[i].label};
+	}
+	page_legend(out, keys, n);
+}
 
 static void holds_and_heat(GString *out, const struct series *series, unsigned n)
 {
 	page_section(out, "How long the lock is held", about_holds);
+	if (n > 1)
+		series_legend(out, series, n);
 	page_wide_begin(out);
 	chart_holds(out, series, n);
 	page_wide_end(out);
@@ -286,14 +300,12 @@ char *render_diff_html(const struct compared *to, const struct render_diff_optio
 		g_strdup_printf("%s against %s - bqlstat", to->b->label, to->a->label);
 	const struct series series[] = {{to->a->label, "a", to->a->runs},
 					{to->b->label, "b", to->b->runs}};
-	const struct page_key keys[] = {{"hold a", to->a->label}, {"hold b", to->b->label}};
 	GString *out = g_string_new(NULL);
 
 	page_begin(out, title);
 	head(out, to, o);
 	ratios_and_dots(out, to);
 	holds_and_heat(out, series, G_N_ELEMENTS(series));
-	page_legend(out, keys, G_N_ELEMENTS(keys));
 	page_section(out, "The median run of each", about_timeline);
 	for (unsigned i = 0; i < G_N_ELEMENTS(series); i++)
 		timeline(out, &series[i], ", the median by total time");

@@ -31,13 +31,12 @@ struct stats_interval stats_median_interval(const double *values, size_t n, doub
  */
 struct stats_interval stats_paired_ratio(const double *a, const double *b, size_t n, double level,
 					 uint32_t seed);
-/* median(a) / median(b), both resampled: for runs that are not paired. */
-struct stats_interval stats_ratio(const double *a, size_t n_a, const double *b, size_t n_b,
-				  double level, uint32_t seed);
-
-/* median(a) - median(b), both resampled. */
-struct stats_interval stats_difference(const double *a, size_t n_a, const double *b, size_t n_b,
-				       double level, uint32_t seed);
+/*
+ * median(a) / median(b) and median(a) - median(b), both resampled: for runs that are not paired.
+ * The ratio of nothing to nothing is 1, of something to nothing infinite.
+ */
+void stats_change(const double *a, size_t n_a, const double *b, size_t n_b, double level,
+		  uint32_t seed, struct stats_interval *ratio, struct stats_interval *difference);
 
 struct stats_ranks {
 	double u;     /* pairs of one of each in which a's is greater; equal ones count half */
