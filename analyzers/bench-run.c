@@ -26,8 +26,8 @@ static bool start_record(struct lab_pair *pair, void *opaque, GError **error)
 	struct recording *r = opaque;
 	g_autofree char *pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_destination(pair)));
 	/* Not its path: an upgrade in the middle of a bench would replace that. */
-	const char *argv[] = {"/proc/self/exe", "record", "-p",	    pid, "-o", r->file, "-t",
-			      r->threshold,	"-l",	  r->label, NULL};
+	const char *argv[] = {"/proc/self/exe", "record", "-p", pid,  "-o",	r->file, "-t",
+			      r->threshold,	"-m",	  "0",	"-l", r->label, NULL};
 
 	r->process = lab_process_new(argv, NULL, error);
 	return r->process && lab_process_expect(r->process, "recording process", RECORD_MS, error);

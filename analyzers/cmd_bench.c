@@ -251,7 +251,7 @@ static int keep(struct bench *b, const char *what)
 		run_metric(run, METRIC_TOTAL, &total);
 		fprintf(stderr, "[%u of %u] %s: %s, lock held %.1f%% of the time\n", b->n_done + 1,
 			b->pairs * b->n_sides, what, render_duration(took, (uint64_t)total),
-			run_covered_ns(run) ? 100.0 * run_held_ns(run) / run_covered_ns(run) : 0);
+			100 * run_share_held(run));
 	}
 	if (run)
 		run_free(run);

@@ -92,6 +92,13 @@ static void longest_listed_ns(const struct run *run, uint64_t *unfinished, uint6
 	}
 }
 
+double run_share_held(const struct run *run)
+{
+	uint64_t covered_ns = run_covered_ns(run);
+
+	return covered_ns ? (double)run_held_ns(run) / (double)covered_ns : 0;
+}
+
 static void add_whole(struct builder *b)
 {
 	struct run *run = b->run;
@@ -114,8 +121,7 @@ static void add_whole(struct builder *b)
 		histogram_merge(&wait, &u->wait);
 	}
 	longest_listed_ns(run, &unfinished_ns, &own_ns);
-	add(b, FIGURE_HEADLINE, FIGURE_SHARE, "", "held", "",
-	    run_covered_ns(run) ? (double)run_held_ns(run) / (double)run_covered_ns(run) : 0);
+	add(b, FIGURE_HEADLINE, FIGURE_SHARE, "", "held", "", run_share_held(run));
 	add_three(b, FIGURE_HEADLINE, "", "hold", "",
 		  (struct three){
 			  run_hold_ns(run, histogram_quantile(&hold, 0.5)),

@@ -43,6 +43,9 @@ struct figure {
  */
 GArray *figures_of(struct run *run, GHashTable *sites);
 
+/* Of the time in which the lock was recorded, the share in which it was held. */
+double run_share_held(const struct run *run);
+
 const char *figure_group_name(enum figure_group group);
 
 /* What bench writes into a run's metrics, beside QEMU's own figures. */

@@ -176,6 +176,20 @@ static void note_lost(GPtrArray *notes, const struct group *g)
 		     runs, g->runs->len, g->label, lost);
 }
 
+/* What recorded less above its overhead budget says less of the lock, not of the QEMU. */
+static void note_thinned(GPtrArray *notes, const struct group *g)
+{
+	unsigned runs = 0;
+
+	for (unsigned i = 0; i < g->runs->len; i++)
+		runs += ((struct run *)g->runs->pdata[i])->thinnings->len > 0;
+	if (runs)
+		note(notes,
+		     "%u of %u runs of %s were not recorded in full, to keep within the overhead "
+		     "budget: compare runs made with --max-overhead 0",
+		     runs, g->runs->len, g->label);
+}
+
 static void note_failed(GPtrArray *notes, const struct group *g)
 {
 	if (g->failed)
@@ -214,6 +228,8 @@ GPtrArray *compare_notes(const struct compared *to)
 		       "holds were kept one by one from different lengths on, so figures of "
 		       "phases do not compare");
 	note_machine(notes, to);
+	note_thinned(notes, to->a);
+	note_thinned(notes, to->b);
 	note_lost(notes, to->a);
 	note_lost(notes, to->b);
 	if (n < FEW_RUNS)

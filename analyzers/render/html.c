@@ -331,8 +331,7 @@ static void run_head(GString *out, struct run *run)
 		g_autofree char *text = g_strdup_printf(
 			"The longest hold was %s, by %s at %s:%u; the lock was held %.1f%% of %s.",
 			render_duration(held, run_hold_ns(run, h->hold_ns)), run_who(run, t, true),
-			render_file(s->file), s->line,
-			run->duration_ns ? 100.0 * run_held_ns(run) / run->duration_ns : 0,
+			render_file(s->file), s->line, 100 * run_share_held(run),
 			render_duration(took, run->duration_ns));
 
 		html_text(out, text);
