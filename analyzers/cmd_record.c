@@ -15,6 +15,7 @@
 
 #include "analyzers/collect.h"
 #include "analyzers/command.h"
+#include "analyzers/discover.h"
 #include "analyzers/launch.h"
 #include "analyzers/render/render.h"
 #include "analyzers/store/store.h"
@@ -28,32 +29,43 @@ struct target {
 	int number; /* the tracer's */
 	pid_t pid;
 	int pid_fd;
-	bool ended;
+	bool ended, saved;
 	enum tracer_level level;
 	struct run *run;
 };
 
 struct record {
-	char *pids, *output, *duration, *label, *threshold, *overhead;
+	char *pids, *output, *duration, *label, *threshold, *overhead, *match, *until;
 	gboolean quiet, no_stacks;
 	uint64_t duration_ns, threshold_ns;
 	double max_overhead;
-	char **command; /* NULL: -p */
+	char **command; /* NULL: -p or --match */
+	bool until_exit, until_migration;
 
 	struct store *store;
 	struct collector *collector;
 	struct tracer *tracer;
-	GArray *pid_list; /* pid_t, from -p */
-	GArray *targets;  /* struct target */
+	struct discover *discover; /* --match */
+	GArray *pid_list;	   /* pid_t, from -p */
+	GArray *targets;	   /* struct target */
 	int signal_fd;
 	sigset_t mask; /* what the signal mask was */
 	pid_t child;   /* the command, 0: none or reaped */
 	bool shown;    /* a progress line stands on the terminal */
+	unsigned ends; /* QEMUs whose recording has ended */
+	int code;
 };
 
 static uint64_t now_ns(void)
 {
 	return g_get_monotonic_time() * 1000;
+}
+
+static void wipe_progress(struct record *r)
+{
+	if (r->shown)
+		fputs("\r\033[K", stderr);
+	r->shown = false;
 }
 
 static struct target *target_at(struct record *r, unsigned i)
@@ -129,24 +141,38 @@ static int start_command(struct record *r)
 	return command_fail(EXIT_CANNOT, "%s", err.text);
 }
 
-static int save(struct record *r)
+static int save_target(struct record *r, struct target *t)
 {
 	struct store_error err;
 
-	for (unsigned i = 0; i < r->targets->len; i++) {
+	if (store_save(r->store, t->run, &err)) {
+		wipe_progress(r);
+		return command_fail(EXIT_CANNOT, "%s", err.text);
+	}
+	t->saved = t->ended;
+	return EXIT_DONE;
+}
+
+static int save(struct record *r)
+{
+	int code = EXIT_DONE;
+
+	for (unsigned i = 0; i < r->targets->len && code == EXIT_DONE; i++) {
 		struct target *t = target_at(r, i);
 
+		if (t->saved)
+			continue;
 		if (!t->ended)
 			t->run = collector_update(r->collector, t->number);
-		if (store_save(r->store, t->run, &err))
-			return command_fail(EXIT_CANNOT, "%s", err.text);
+		code = save_target(r, t);
 	}
-	return EXIT_DONE;
+	return code;
 }
 
 struct progress {
 	uint64_t acquired, longest_ns;
 	char site[64];
+	const char *phase;
 };
 
 static void add_progress(void *opaque, const struct abi_site *site, const char *file,
@@ -167,11 +193,21 @@ static void show_progress(struct record *r, uint64_t since_ns)
 	char duration[RENDER_DURATION], longest[RENDER_DURATION];
 	struct progress p = {0};
 
-	for (unsigned i = 0; i < r->targets->len; i++)
-		tracer_snapshot(r->tracer, target_at(r, i)->number, add_progress, &p);
-	fprintf(stderr, "\r\033[Krecording %s: %llu acquisitions, longest hold %s at %s",
+	for (unsigned i = 0; i < r->targets->len; i++) {
+		const struct target *t = target_at(r, i);
+		struct abi_phase phase;
+
+		if (t->ended)
+			continue;
+		tracer_snapshot(r->tracer, t->number, add_progress, &p);
+		tracer_phase(r->tracer, t->number, &phase);
+		if (phase.kind != ABI_PHASE_NONE)
+			p.phase = phase_name((enum phase)phase.kind);
+	}
+	fprintf(stderr, "\r\033[Krecording %s: %llu acquisitions, longest hold %s at %s%s%s",
 		render_duration(duration, now_ns() - since_ns), (unsigned long long)p.acquired,
-		render_duration(longest, p.longest_ns), *p.site ? p.site : "-");
+		render_duration(longest, p.longest_ns), *p.site ? p.site : "-",
+		p.phase ? ", phase " : "", p.phase ? p.phase : "");
 	r->shown = true;
 }
 
@@ -194,10 +230,9 @@ static void say_thinned(struct record *r, struct target *t)
 	t->level = c.level;
 	if (r->quiet)
 		return;
-	fprintf(stderr, "%sbqlstat: process %d: all of it %s %.1f%% of a core: %s\n",
-		r->shown ? "\r\033[K" : "", (int)t->pid,
+	wipe_progress(r);
+	fprintf(stderr, "bqlstat: process %d: all of it %s %.1f%% of a core: %s\n", (int)t->pid,
 		c.level == TRACER_FULL ? "costs" : "would cost", 100 * c.cores, said[c.level]);
-	r->shown = false;
 }
 
 /* Whether one of its threads still runs. */
@@ -208,14 +243,6 @@ static bool exited(const struct target *t)
 	if (t->pid_fd < 0)
 		return kill(t->pid, 0) && errno == ESRCH;
 	return poll(&fd, 1, 0) > 0;
-}
-
-static void end_target(struct record *r, struct target *t, const char *why)
-{
-	t->run = collector_end(r->collector, t->number, why);
-	t->ended = true;
-	if (t->pid_fd >= 0)
-		close(t->pid_fd);
 }
 
 static const char *how_it_exited(struct record *r, const struct target *t)
@@ -233,46 +260,162 @@ static const char *how_it_exited(struct record *r, const struct target *t)
 	return g_intern_string(how);
 }
 
-/* Until the time is up, the user stops it or every QEMU has exited. */
+/* The load is over, well or not: the incoming state is torn down. */
+static bool migrated(struct record *r, const struct target *t)
+{
+	const struct run *run = collector_run(r->collector, t->number);
+	unsigned n = run->marks->len;
+
+	return r->until_migration && n &&
+	       g_array_index(run->marks, struct mark, n - 1).in.phase == PHASE_NONE;
+}
+
+static void say_done(struct record *r, const struct run *run)
+{
+	g_autoptr(GPtrArray) longest = run_longest(run, 1);
+	const struct hold *h = longest->len ? longest->pdata[0] : NULL;
+	char duration[RENDER_DURATION], held[RENDER_DURATION];
+
+	wipe_progress(r);
+	if (r->quiet)
+		return;
+	fprintf(stderr,
+		"bqlstat: run %d: process %u, %s %s: %llu acquisitions, longest hold %s, "
+		"lost %llu\n",
+		(int)run->id, run->pid, render_duration(duration, run->duration_ns), run->ended,
+		(unsigned long long)run_acquired(run),
+		render_duration(held, h ? run_hold_ns(run, h->hold_ns) : 0),
+		(unsigned long long)run_lost(run));
+}
+
+/* Saved at once: what one QEMU left must not wait for the others. */
+static void end_target(struct record *r, struct target *t, const char *why)
+{
+	int code;
+
+	t->run = collector_end(r->collector, t->number, why);
+	t->ended = true;
+	r->ends++;
+	if (t->pid_fd >= 0)
+		close(t->pid_fd);
+	t->pid_fd = -1;
+	code = save_target(r, t);
+	if (code == EXIT_DONE)
+		say_done(r, t->run);
+	else
+		r->code = code;
+}
+
+static void end_finished(struct record *r)
+{
+	for (unsigned i = 0; i < r->targets->len; i++) {
+		struct target *t = target_at(r, i);
+
+		if (t->ended)
+			continue;
+		if (exited(t))
+			end_target(r, t, how_it_exited(r, t));
+		else if (migrated(r, t))
+			end_target(r, t, "until the migration had ended");
+	}
+}
+
+/* Those that come and go as long as it takes: their places and memory are used again. */
+static void forget_ended(struct record *r)
+{
+	for (unsigned i = 0; i < r->targets->len; i++) {
+		if (!target_at(r, i)->saved)
+			continue;
+		collector_forget(r->collector, target_at(r, i)->number);
+		g_array_remove_index(r->targets, i--);
+	}
+}
+
+static void say_recording(const struct record *r, const struct target *t)
+{
+	/* Scripts wait for this line before they do what is to be recorded. */
+	if (!r->quiet)
+		fprintf(stderr, "bqlstat: recording process %d\n", (int)t->pid);
+}
+
+static void appeared(void *opaque, const struct discovered *q)
+{
+	struct record *r = opaque;
+	struct tracer_error err;
+
+	wipe_progress(r);
+	if (add_target(r, q->pid, &err))
+		fprintf(stderr, "bqlstat: %s: not recorded\n", err.text);
+	else
+		say_recording(r, target_at(r, r->targets->len - 1));
+}
+
+/* Its end is noticed like everybody's. */
+static void gone(void *opaque, const struct discovered *q)
+{
+	struct record *r = opaque;
+
+	for (unsigned i = 0; i < r->targets->len; i++)
+		if (!target_at(r, i)->ended && target_at(r, i)->pid == q->pid &&
+		    !exited(target_at(r, i)))
+			end_target(r, target_at(r, i), "until it became another program");
+}
+
+/* Whether there is nothing left to wait for. */
+static bool all_ended(const struct record *r)
+{
+	unsigned going = 0;
+
+	for (unsigned i = 0; i < r->targets->len; i++)
+		going += !g_array_index(r->targets, struct target, i).ended;
+	return !going && (!r->discover || ((r->until_exit || r->until_migration) && r->ends));
+}
+
+/* One round. Why to stop, or NULL. */
+static const char *wait_round(struct record *r, uint64_t begin)
+{
+	uint64_t now = now_ns(), left = MIN(POLL_MS, tracer_due_ms(r->tracer));
+	struct pollfd fds[] = {
+		{.fd = r->signal_fd, .events = POLLIN},
+		{.fd = r->discover ? discover_fd(r->discover) : -1, .events = POLLIN},
+	};
+	struct signalfd_siginfo info;
+	const char *why = NULL;
+
+	if (r->duration_ns && now - begin >= r->duration_ns)
+		return "for the time asked for";
+	if (r->duration_ns)
+		left = MIN(left, (r->duration_ns - (now - begin)) / 1000000 + 1);
+	if (poll(fds, 2, left) > 0 && fds[0].revents &&
+	    read(r->signal_fd, &info, sizeof(info)) > 0 && info.ssi_signo != SIGCHLD)
+		why = "until stopped by the user";
+	tracer_poll(r->tracer);
+	for (unsigned i = 0; i < r->targets->len; i++)
+		say_thinned(r, target_at(r, i));
+	end_finished(r);
+	if (r->discover) {
+		forget_ended(r);
+		discover_poll(r->discover);
+	}
+	return why;
+}
+
+/* Until the time is up, the user stops it or there is nothing left to watch. */
 static int watch(struct record *r)
 {
 	uint64_t begin = now_ns(), save_at = begin + FIRST_SAVE_NS, shown = begin;
 	bool progress = !r->quiet && isatty(STDERR_FILENO);
-	struct signalfd_siginfo info;
-	unsigned alive = r->targets->len;
 	const char *why = NULL;
-	int code = EXIT_DONE;
 
-	/* Scripts wait for this line before they do what is to be recorded. */
-	for (unsigned i = 0; i < r->targets->len && !r->quiet; i++)
-		fprintf(stderr, "bqlstat: recording process %u\n", (unsigned)target_at(r, i)->pid);
-	while (alive && !why && code == EXIT_DONE) {
-		uint64_t now = now_ns(), left = MIN(POLL_MS, tracer_due_ms(r->tracer));
-		struct pollfd fd = {.fd = r->signal_fd, .events = POLLIN};
+	for (unsigned i = 0; i < r->targets->len && !r->discover; i++)
+		say_recording(r, target_at(r, i));
+	while (!why && r->code == EXIT_DONE && !all_ended(r)) {
+		uint64_t now;
 
-		if (r->duration_ns && now - begin >= r->duration_ns) {
-			why = "for the time asked for";
-			break;
-		}
-		if (r->duration_ns)
-			left = MIN(left, (r->duration_ns - (now - begin)) / 1000000 + 1);
-		if (poll(&fd, 1, left) > 0 && read(r->signal_fd, &info, sizeof(info)) > 0 &&
-		    info.ssi_signo != SIGCHLD)
-			why = "until stopped by the user";
-		tracer_poll(r->tracer);
-		for (unsigned i = 0; i < r->targets->len; i++)
-			say_thinned(r, target_at(r, i));
-		for (unsigned i = 0; i < r->targets->len; i++) {
-			struct target *t = target_at(r, i);
-
-			if (t->ended || !exited(t))
-				continue;
-			end_target(r, t, how_it_exited(r, t));
-			alive--;
-		}
+		why = wait_round(r, begin);
 		now = now_ns();
-		if (now >= save_at) {
-			code = save(r);
+		if (now >= save_at && r->code == EXIT_DONE) {
+			r->code = save(r);
 			save_at = now + SAVE_NS;
 		}
 		if (progress && now - shown >= PROGRESS_NS) {
@@ -284,27 +427,23 @@ static int watch(struct record *r)
 		if (!target_at(r, i)->ended)
 			end_target(r, target_at(r, i),
 				   why ? why : "until the file could not be written");
-	return code;
+	/* After a failed save once more: room may have come back, and this one has everything. */
+	if (save(r) != EXIT_DONE)
+		r->code = EXIT_CANNOT;
+	wipe_progress(r);
+	return r->code;
 }
 
-static void say_done(struct record *r)
+/* Those that run already; the others when they come. */
+static int find_running(struct record *r)
 {
-	if (r->shown)
-		fputs("\r\033[K", stderr);
-	for (unsigned i = 0; i < r->targets->len && !r->quiet; i++) {
-		struct run *run = target_at(r, i)->run;
-		g_autoptr(GPtrArray) longest = run_longest(run, 1);
-		const struct hold *h = longest->len ? longest->pdata[0] : NULL;
-		char duration[RENDER_DURATION], held[RENDER_DURATION];
+	const struct discover_sink sink = {.appeared = appeared, .gone = gone, .opaque = r};
 
-		fprintf(stderr,
-			"bqlstat: run %d: process %u, %s %s: %llu acquisitions, longest hold %s, "
-			"lost %llu\n",
-			(int)run->id, run->pid, render_duration(duration, run->duration_ns),
-			run->ended, (unsigned long long)run_acquired(run),
-			render_duration(held, h ? run_hold_ns(run, h->hold_ns) : 0),
-			(unsigned long long)run_lost(run));
-	}
+	r->discover = discover_new(r->match, &sink);
+	discover_poll(r->discover);
+	if (!r->targets->len && !r->quiet)
+		fprintf(stderr, "bqlstat: no QEMU matches %s yet: waiting for one\n", r->match);
+	return EXIT_DONE;
 }
 
 static bool parse_pids(struct record *r)
@@ -326,8 +465,11 @@ static bool understand(struct record *r, const char **wrong)
 	*wrong = NULL;
 	if (!r->output)
 		*wrong = "say where to put it: -o FILE";
-	else if (!r->pids == !r->command)
-		*wrong = "say what to record: -p PID, or -- and a command that starts a QEMU";
+	else if (!!r->pids + !!r->command + !!r->match != 1)
+		*wrong = "say what to record: -p PID, --match PATTERN, or -- and a command that "
+			 "starts a QEMU";
+	else if (r->until && strcmp(r->until, "exit") && strcmp(r->until, "migration"))
+		*wrong = "--until wants exit or migration";
 	else if (r->pids && !parse_pids(r))
 		*wrong = "-p wants process ids such as 1234 or 1234,5678";
 	else if (r->duration &&
@@ -338,6 +480,8 @@ static bool understand(struct record *r, const char **wrong)
 	else if (r->overhead && !command_percent(r->overhead, &r->max_overhead))
 		*wrong = "--max-overhead wants percents of a core such as 5 or 0.5%, or 0 for no "
 			 "limit";
+	r->until_exit = r->until && !strcmp(r->until, "exit");
+	r->until_migration = r->until && !strcmp(r->until, "migration");
 	return !*wrong;
 }
 
@@ -365,18 +509,12 @@ static int run_record(struct record *r)
 	if (tracer_new(&opts, &r->tracer, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	collector_use(r->collector, r->tracer, r->threshold_ns);
-	code = r->command ? start_command(r) : add_running(r);
+	code = r->command ? start_command(r) : r->match ? find_running(r) : add_running(r);
 	if (code != EXIT_DONE)
 		return code;
 	/* Only now: a QEMU that cannot be watched is told at once, and one that can is not kept. */
 	tracer_calibrate(r->tracer);
-	code = watch(r);
-	/* After a failed save once more: room may have come back, and this one has everything. */
-	if (save(r) != EXIT_DONE)
-		code = EXIT_CANNOT;
-	if (code == EXIT_DONE)
-		say_done(r);
-	return code;
+	return watch(r);
 }
 
 static int record(const struct command *command, int argc, char **argv)
@@ -385,10 +523,15 @@ static int record(const struct command *command, int argc, char **argv)
 	const GOptionEntry entries[] = {
 		{"pid", 'p', 0, G_OPTION_ARG_STRING, &r.pids, "the running QEMUs to watch",
 		 "PID[,PID]"},
+		{"match", 'M', 0, G_OPTION_ARG_STRING, &r.match,
+		 "watch all QEMUs, also later ones, whose VM, uuid or program has a name like this",
+		 "PATTERN"},
 		{"output", 'o', 0, G_OPTION_ARG_FILENAME, &r.output,
 		 "the run file; a run is added when it exists", "FILE"},
 		{"duration", 'd', 0, G_OPTION_ARG_STRING, &r.duration,
 		 "stop after so many seconds (or 500ms, 2m)", "SECS"},
+		{"until", 'u', 0, G_OPTION_ARG_STRING, &r.until,
+		 "stop when its incoming migration has ended, or the QEMU", "migration|exit"},
 		{"label", 'l', 0, G_OPTION_ARG_STRING, &r.label, "a name for the run", "NAME"},
 		{"threshold", 't', 0, G_OPTION_ARG_STRING, &r.threshold,
 		 "list holds and waits of this length one by one (1ms)", "DUR"},
@@ -426,6 +569,7 @@ static int record(const struct command *command, int argc, char **argv)
 	else
 		code = run_record(&r);
 
+	discover_free(r.discover);
 	tracer_free(r.tracer);
 	collector_free(r.collector);
 	store_close(r.store);
@@ -439,25 +583,31 @@ static int record(const struct command *command, int argc, char **argv)
 	g_free(r.label);
 	g_free(r.threshold);
 	g_free(r.overhead);
+	g_free(r.match);
+	g_free(r.until);
 	return code;
 }
 
 const struct command command_record = {
 	.name = "record",
 	.does = "watch a QEMU and write down what was seen",
-	.usage = "-o FILE [-d SECS] -p PID[,PID] | -- COMMAND...",
+	.usage = "-o FILE [-d SECS] -p PID[,PID] | -M PATTERN | -- COMMAND...",
 	.help = "Watches running QEMUs (-p), or starts one and watches it from its first "
 		"instruction\n"
 		"(--; also through wrapper scripts and `loadvm ... --`). Ends when the time is up, "
 		"on\n"
-		"Ctrl-C, or when the QEMU exits; a QEMU that was started goes on after -d.\n\n"
+		"Ctrl-C, or when the QEMU exits; a QEMU that was started goes on after -d. With -M "
+		"every\n"
+		"QEMU that matches is watched until it exits, also those that come later, until "
+		"Ctrl-C\n"
+		"or -d; with --until, until those that came have ended.\n\n"
 		"FILE may hold many runs: recording into an existing one adds to it. It is brought "
 		"up to\n"
 		"date every 5 seconds, so a bqlstat that is killed leaves what it had seen, and "
 		"nothing\n"
 		"in the QEMU.\n\n"
-		"Each lock and unlock costs the QEMU about 2 us while it is watched; the report "
-		"says how\n"
-		"much it was on this machine.",
+		"Each lock and unlock costs the QEMU about 2 us while it is watched. Above 5% of a "
+		"core\n"
+		"(-m) less is recorded, and the report says what.",
 	.run = record,
 };

@@ -635,6 +635,11 @@ void collector_forget(struct collector *c, int target)
 	tracer_forget(c->tracer, target);
 }
 
+const struct run *collector_run(const struct collector *c, int target)
+{
+	return c->recordings[target].run;
+}
+
 struct run *collector_end(struct collector *c, int target, const char *why)
 {
 	struct run *run;

@@ -24,6 +24,8 @@ void collector_begin(struct collector *c, int target);
 /* Bring the target's run up to date. It stays the collector's, and the same until collector_free().
  */
 struct run *collector_update(struct collector *c, int target);
+/* The same as it stands: marks are always up to date, the rest as of the last update. */
+const struct run *collector_run(const struct collector *c, int target);
 /* Detach, take what is left and say why it ended. */
 struct run *collector_end(struct collector *c, int target, const char *why);
 /* Detach and keep nothing: the target's run is gone, and what the tracer has of it. */

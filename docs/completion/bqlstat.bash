@@ -52,7 +52,7 @@ _bqlstat()
 	case ${COMP_WORDS[1]} in
 	record)
 		at=$(_bqlstat_after_dashes) && { _bqlstat_command "$at"; return; }
-		options='-p --pid -o --output -d --duration -l --label -t --threshold -m --max-overhead --no-stacks -q --quiet -h --help --'
+		options='-p --pid -M --match -o --output -d --duration -u --until -l --label -t --threshold -m --max-overhead --no-stacks -q --quiet -h --help --'
 		;;
 	report) options='-j --json -H --html -l --list -r --run -s --stacks -t --top -v --vcpus -h --help' ;;
 	lttng)
@@ -84,6 +84,8 @@ _bqlstat()
 	export:-o | export:--output) compopt -o filenames 2>/dev/null; _bqlstat_files -d; return ;;
 	export:-[lmtr] | export:--listen | export:--match | export:--threshold | export:--records | export:--qmp | export:--datasource) return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
+	record:-u | record:--until) _bqlstat_words 'migration exit'; return ;;
+	record:-M | record:--match) return ;;
 	record:-[dltm] | record:--duration | record:--label | record:--threshold | \
 		record:--max-overhead) return ;;
 	lttng:-o | lttng:--output) _bqlstat_files -d; return ;;
