@@ -28,7 +28,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
 	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev
 # What `make bench` compares with.
-BENCH_PACKAGES := babeltrace2 bpftrace linux-perf liblttng-ust-dev lttng-tools
+BENCH_PACKAGES := babeltrace2 bpftrace linux-perf libpopt0 libxml2 libkmod2
 
 # `make clean deps` and friends must work before the packages are there: no pkg-config, no flags.
 pkgcfg      = $(shell pkg-config $(1) 2>/dev/null)
@@ -295,10 +295,11 @@ $(O)/tests/scenarios/usdt.o: | $(O)/tests/scenarios/usdt.skel.h
 $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 
 # Its probe sites may be 5-byte nops, which Linux 6.18 turns into calls: no red zone for them to push into.
-$(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h
+$(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h \
+		$(filter-out %/install.o,$(TRACE)) $(O)/libdetour.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
-		-o $@ $< -lpthread -llttng-ust -ldl
+		-o $@ $(filter %.c %.o %.a,$^) -lZydis -lpthread -llttng-ust -ldl
 
 # It passes the runtime's own LTTng tracepoints.
 $(O)/tests/subjects/traced: $(O)/tests/subjects/traced.o

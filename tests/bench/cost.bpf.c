@@ -2,7 +2,11 @@
 /* The two smallest tracers of a lock pair: one that does nothing, one that keeps a histogram. */
 #include <linux/bpf.h>
 #include <linux/types.h>
+#include <stdbool.h>
+#include <linux/ptrace.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/usdt.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -17,6 +21,13 @@ __u64 owner_since;
 
 SEC("uprobe")
 int empty(void *ctx)
+{
+	return 0;
+}
+
+/* One listener, no argument read. */
+SEC("usdt")
+int site(void *ctx)
 {
 	return 0;
 }

@@ -3,7 +3,8 @@
  * What it costs to watch one lock+unlock pair, by method, on this machine.
  *
  * Every method is measured in turn with its own untraced loop (A B A B), so that a machine whose
- * speed drifts still gives true differences. Prints nanoseconds a pair: untraced, and traced as the
+ * speed drifts still gives true differences. Prints nanoseconds of CPU time a pair, which other work
+ * on the machine hardly changes: untraced, and traced as the
  * median, least and most of the rounds. A method whose tool is missing says so in its row.
  */
 #include <bpf/bpf.h>
@@ -23,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "analyzers/lab/lab.h"
 #include "tests/bench/cost.skel.h"
 
 enum { ROUNDS = 5, LOOP_MS = 250 };
@@ -247,16 +249,42 @@ static void perf_emulated(struct attachment *a)
  */
 #define AS_NOBODY "setpriv --reuid nobody --regid nogroup --clear-groups env LTTNG_HOME=%s "
 
-static void lttng(struct attachment *a)
+static void record(struct attachment *a, const char *events, const char *context)
 {
 	g_autofree char *script = g_strdup_printf(
 		"exec setsid " AS_NOBODY "sh -c 'lttng-sessiond -q & sleep 1.5; "
-		"lttng -q create bench --snapshot && lttng -q enable-event -u \"bqlstat_bench:*\" && "
-		"lttng -q start && echo ready; wait'",
-		scratch);
+		"lttng -q create bench --snapshot && lttng -q enable-event -u \"%s\" && "
+		"%s lttng -q start && echo ready; wait'",
+		scratch, events, context);
 	char *argv[] = { "sh", "-c", script, NULL };
 
 	tool(a, argv, "ready");
+}
+
+static void lttng(struct attachment *a)
+{
+	record(a, "bqlstat_bench:*", "");
+}
+
+/* As `bqlstat lttng capture` does. */
+static void capture(struct attachment *a)
+{
+	record(a, "loadvm:*", "lttng -q add-context -u -t vtid -t vpid -t procname &&");
+}
+
+static void usdt_lock(struct attachment *a)
+{
+	static const char *const events[] = { "lock_ask", "lock_acquired", "lock_released" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(events); i++) {
+		a->link[i] = bpf_program__attach_usdt(bpf->progs.site, -1, subject, "loadvm",
+						      events[i], NULL);
+		if (!a->link[i]) {
+			a->why_not = g_strdup_printf("%s: %s", events[i], strerror(errno));
+			return;
+		}
+		a->links++;
+	}
 }
 
 static void detach(struct attachment *a)
@@ -283,7 +311,7 @@ static void detach(struct attachment *a)
 
 static const struct method {
 	const char *name;
-	const char *loop; /* which of the subject's loops */
+	const char *loop; /* which of the subject's loops; PROVIDER: with LTTng's loaded */
 	void (*attach)(struct attachment *);
 	bool as_nobody;
 } methods[] = {
@@ -291,6 +319,12 @@ static const struct method {
 	{ "USDT sites, detached", "usdt1", nothing, false },
 	{ "LTTng-UST tracepoints, off", "lttng", nothing, false },
 	{ "LTTng-UST tracepoints, recording", "lttng", lttng, true },
+	{ "loadvm's three lock sites, off", "sites", nothing, false },
+	{ "  USDT attached to the three, empty", "sites", usdt_lock, false },
+	{ "  LTTng recording the three, with context", "sites PROVIDER", capture, true },
+	{ "loadvm --usdt: hook, detour, sites; off", "hooks", nothing, false },
+	{ "  USDT attached to the three, empty", "hooks", usdt_lock, false },
+	{ "  LTTng recording the three, with context", "hooks PROVIDER", capture, true },
 	{ "uprobe on emulated instruction, empty", "none", emulated_empty, false },
 	{ "  the same through one uprobe_multi link", "none", multi_empty, false },
 	{ "uprobe on emulated instruction, histogram", "none", emulated_histogram, false },
@@ -309,7 +343,10 @@ static const struct method {
 static double loop_ns(const struct method *m, const char *loop, int threads)
 {
 	g_autofree char *as = m->as_nobody ? g_strdup_printf(AS_NOBODY, scratch) : g_strdup("");
-	g_autofree char *cmd = g_strdup_printf("%s%s %s %d %d", as, subject, loop, threads, LOOP_MS);
+	const char *blank = strchr(loop, ' ');
+	int length = blank ? (int)(blank - loop) : (int)strlen(loop);
+	g_autofree char *cmd = g_strdup_printf("%s%s %.*s %d %d %s", as, subject, length, loop, threads,
+					       LOOP_MS, blank ? lab_program("libloadvm-lttng.so") : "");
 	g_autofree char *out = NULL;
 	char *argv[] = { "sh", "-c", cmd, NULL };
 	int status;
@@ -373,6 +410,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cost: no temporary folder: %s\n", strerror(errno));
 		return 3;
 	}
+	/* LTTng's programs, where the system has none; without them their rows say so. */
+	lab_lttng(NULL);
 	/* tracefs for perf, in a mount namespace of our own: nothing of the machine's is changed. */
 	if (!unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL);
@@ -382,7 +421,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cost: cannot load eBPF: run as root or grant CAP_BPF,CAP_PERFMON\n");
 		return 3;
 	}
-	printf("nanoseconds a lock+unlock pair, untraced -> traced (least-most of %d rounds)\n"
+	printf("CPU nanoseconds a lock+unlock pair, untraced -> traced (least-most of %d rounds)\n"
 	       "%-50s %-26s %s\n",
 	       ROUNDS, "method", "1 thread", "2 threads");
 	for (size_t i = 0; i < G_N_ELEMENTS(methods); i++)
