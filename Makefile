@@ -62,7 +62,7 @@ ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyz
 	      analyzers/stats/*.c analyzers/render/*.c \
 	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/cross/*.c analyzers/stacks/*.c \
 	      analyzers/export/*.c analyzers/export/*.S))
-LAB_MAINS  := analyzers/lab/demo.c
+LAB_MAINS  := analyzers/lab/demo.c analyzers/lab/demo-dashboard.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))
 DANCE      := $(call objects,$(wildcard analyzers/lab/dance/*.c))
@@ -76,9 +76,10 @@ FUZZ       := $(patsubst %.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 
-PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo
+PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo \
+	      $(O)/demo-dashboard
 
-.PHONY: help deps all build demo check vmcheck fuzz fuzzers bench soak install clean tests man
+.PHONY: help deps all build demo demo-dashboard check vmcheck fuzz fuzzers bench soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -86,6 +87,7 @@ all: $(PROGRAMS)
 
 help:
 	@echo 'make demo      install what is missing, build, show the table: stock against io-free'
+	@echo 'make demo-dashboard  the dashboards, drawn in a browser while VMs arrive (wants npm)'
 	@echo 'make check     install what is missing, build, run every test'
 	@echo 'make           build only'
 	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
@@ -112,6 +114,17 @@ deps:
 demo: deps
 	+@$(MAKE) --no-print-directory all
 	@$(O)/demo
+
+# The page that draws the dashboards needs a charting library, from npm; nothing else does.
+PAGE       := $(O)/dashboards
+demo-dashboard: deps
+	@command -v npm >/dev/null || { echo "npm is needed: apt-get install -y npm"; exit 3; }
+	+@$(MAKE) --no-print-directory all
+	@mkdir -p $(PAGE)/boards
+	@cp dashboards/render/* $(PAGE) && cp dashboards/*.json $(PAGE)/boards
+	@cd $(PAGE) && npm install --silent --no-audit --no-fund --no-package-lock && \
+		cp node_modules/uplot/dist/uPlot.iife.min.js node_modules/uplot/dist/uPlot.min.css .
+	@$(O)/demo-dashboard $(PAGE) $(ARGS)
 
 check: PACKAGES += $(TEST_PACKAGES)
 check: deps
@@ -268,7 +281,7 @@ $(O)/lockdance-11.1: $(O)/analyzers/lab/dance/bql-11.1.o
 $(DANCES): $(DANCE)
 	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ -lpthread
 
-$(O)/demo: $(O)/analyzers/lab/demo.o $(O)/liblab.a $(TRACER) $(MAP)
+$(O)/demo $(O)/demo-dashboard: $(O)/%: $(O)/analyzers/lab/%.o $(O)/liblab.a $(TRACER) $(MAP)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
 $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)

@@ -24,7 +24,7 @@
 
 struct export
 {
-	char *listen, *match, *pids, *threshold;
+	char *listen, *match, *pids, *threshold, *overhead;
 	char **qmp;
 	gboolean qmp_discover, quiet;
 	int records;
@@ -161,6 +161,9 @@ static bool understand(struct export *x, const char **wrong)
 		*wrong = "--qmp wants VM=PATH: a VM's name, uuid or process id, and its QMP socket";
 	else if (x->threshold && !command_duration(x->threshold, 1000000, &x->options.threshold_ns))
 		*wrong = "--threshold wants a duration such as 1ms or 250us";
+	else if (x->overhead && !command_percent(x->overhead, &x->options.max_overhead))
+		*wrong = "--max-overhead wants percents of a core such as 5 or 0.5%, or 0 for no "
+			 "limit";
 	else if (x->records < 64 || x->records > 65536)
 		*wrong = "--records wants a number from 64 to 65536";
 	x->options.match = x->match;
@@ -173,7 +176,10 @@ static bool understand(struct export *x, const char **wrong)
 
 static int export(const struct command *command, int argc, char **argv)
 {
-	struct export x = {.signal_fd = -1, .records = 2048, .options.threshold_ns = 1000000};
+	struct export x = {.signal_fd = -1,
+			   .records = 2048,
+			   .options.threshold_ns = 1000000,
+			   .options.max_overhead = 0.05};
 	struct grafana_options grafana = {};
 	const GOptionEntry entries[] = {
 		{"listen", 'l', 0, G_OPTION_ARG_STRING, &x.listen,
@@ -188,6 +194,9 @@ static int export(const struct command *command, int argc, char **argv)
 		 "take each VM's -qmp unix:... socket for it; nobody else may use that one", NULL},
 		{"threshold", 't', 0, G_OPTION_ARG_STRING, &x.threshold,
 		 "holds of this length can be exemplars (1ms)", "DUR"},
+		{"max-overhead", 0, 0, G_OPTION_ARG_STRING, &x.overhead,
+		 "record less when it costs a QEMU more of a core than this (5); 0: never",
+		 "PERCENT"},
 		{"records", 'r', 0, G_OPTION_ARG_INT, &x.records,
 		 "room for pairs of thread and call site, 9 KB each (2048)", "N"},
 		{"quiet", 'q', 0, G_OPTION_ARG_NONE, &x.quiet, "say nothing when all is well",
@@ -232,6 +241,7 @@ static int export(const struct command *command, int argc, char **argv)
 	g_free(x.match);
 	g_free(x.pids);
 	g_free(x.threshold);
+	g_free(x.overhead);
 	g_strfreev(x.qmp);
 	g_free(grafana.uid);
 	g_free(grafana.datasource);

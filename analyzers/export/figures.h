@@ -16,6 +16,7 @@
 #include <glib.h>
 
 #include "analyzers/model/run.h"
+#include "probes/budget.h"
 
 /* Upper bounds, ns; what is above the last is in one more bucket. */
 #define FIGURES_BOUNDS	20
@@ -96,6 +97,10 @@ struct figures {
 	char *labels;  /* of all its samples, as they are written */
 	struct figures_loadvm loadvm;
 	struct monitor *monitor; /* owned; NULL: none */
+
+	/* Of the overhead budget, also set by the caller. */
+	enum tracer_level level;
+	uint64_t recorded_ns, recorded_waits_ns; /* of the time since the attach */
 
 	uint64_t attach_ns; /* CLOCK_MONOTONIC */
 	int64_t attach_unix_ns;

@@ -384,6 +384,7 @@ void fleet_update(struct fleet *f)
 	tracer_poll(f->tracer);
 	for (unsigned i = 0; i < f->members->len; i++) {
 		struct member *m = f->members->pdata[i];
+		struct tracer_coverage coverage;
 		const struct run *run;
 
 		if (m->target < 0)
@@ -391,7 +392,12 @@ void fleet_update(struct fleet *f)
 		if (m->status_ns && m->status_ns <= begin)
 			look_at_loadvm(f, m, begin);
 		run = collector_update(f->collector, m->target);
+		tracer_coverage(f->tracer, m->target, &coverage);
 		g_mutex_lock(&f->book->lock);
+		m->figures->level = coverage.level;
+		m->figures->recorded_ns = MAX(m->figures->recorded_ns, coverage.covered_ns);
+		m->figures->recorded_waits_ns =
+			MAX(m->figures->recorded_waits_ns, coverage.waits_ns);
 		figures_update(m->figures, run, now_ns());
 		g_mutex_unlock(&f->book->lock);
 	}
@@ -421,6 +427,7 @@ int fleet_new(const struct fleet_options *options, struct book *book, struct fle
 		.threshold_ns = options->threshold_ns,
 		.max_sites = options->records,
 		.calibrate = true,
+		.max_overhead = options->max_overhead,
 		.sink = {.hold = on_hold, .phase = on_phase, .opaque = f},
 	};
 	const struct discover_sink sink = {.appeared = on_appeared, .gone = on_gone, .opaque = f};

@@ -19,6 +19,7 @@ struct fleet_options {
 	bool qmp_discover;  /* use a QMP socket that the command line names */
 	bool quiet;
 	uint32_t records;      /* of the tracer: max_sites */
+	double max_overhead;   /* as the tracer's */
 	uint64_t threshold_ns; /* holds from here on are looked at one by one */
 };
 

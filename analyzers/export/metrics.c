@@ -431,6 +431,25 @@ static void write_points(struct exposition *e, const struct figures *f)
 	exposition_count(e, "state=\"refused\"", f->points_refused);
 }
 
+static void write_level(struct exposition *e, const struct figures *f)
+{
+	static const char *const levels[] = {
+		[TRACER_FULL] = "level=\"full\"",
+		[TRACER_HOLDS] = "level=\"holds\"",
+		[TRACER_BURSTS] = "level=\"bursts\"",
+		[TRACER_AWAY] = "level=\"away\"",
+	};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(levels); i++)
+		exposition_count(e, levels[i], f->level == i);
+}
+
+static void write_recorded(struct exposition *e, const struct figures *f)
+{
+	exposition_ns(e, "what=\"holds\"", f->recorded_ns);
+	exposition_ns(e, "what=\"waits\"", f->recorded_waits_ns);
+}
+
 /* The pair's cost is the same for all: the caller knows it. */
 static void write_probe_time(struct exposition *e, const struct book *book)
 {
@@ -671,6 +690,14 @@ static const struct entry metrics[] = {
 	  "fell "
 	  "in the middle of it, which is no fault."},
 	 .vm = write_lost},
+	{{"bqlstat_overhead_level", METRIC_GAUGE, "", "level",
+	  "1 for how much is recorded within the overhead budget, 0 for the others: full; holds, "
+	  "without waits and call sites; bursts of everything; away."},
+	 .vm = write_level},
+	{{"bqlstat_recorded_seconds_total", METRIC_COUNTER, "seconds", "what",
+	  "Time for which holds, and waits with call sites, were recorded: all of it unless the "
+	  "overhead budget was exceeded."},
+	 .vm = write_recorded},
 	{{"bqlstat_probe_points", METRIC_GAUGE, "", "state",
 	  "Places where probes were to go: hit at least once, not hit yet, refused."},
 	 .vm = write_points},

@@ -127,11 +127,10 @@ struct lab_prometheus *lab_prometheus_new(const struct lab_prometheus_options *o
 	p->at = g_strdup_printf("127.0.0.1:%u", port);
 	config_option = g_strdup_printf("--config.file=%s", config);
 	listen = g_strdup_printf("--web.listen-address=%s", p->at);
-	p->process =
-		lab_process_new((const char *[]){program, config_option, storage, listen,
-						 "--log.level=warn", "--query.lookback-delta=5s",
-						 "--enable-feature=exemplar-storage", assets, NULL},
-				NULL, error);
+	p->process = lab_process_new(
+		(const char *[]){program, config_option, storage, listen, "--log.level=warn",
+				 "--enable-feature=exemplar-storage", assets, NULL},
+		NULL, error);
 	if (!p->process || !wait_ready(p, error)) {
 		lab_prometheus_free(p);
 		return NULL;

@@ -65,7 +65,7 @@ _bqlstat()
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
 	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -L --least -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
-	export) options='-l --listen -m --match -p --pid --qmp --qmp-discover -t --threshold -r --records -q --quiet --uid --datasource -o --output -h --help' ;;
+	export) options='-l --listen -m --match -p --pid --qmp --qmp-discover -t --threshold --max-overhead -r --records -q --quiet --uid --datasource -o --output -h --help' ;;
 	help)
 		_bqlstat_words 'record report timeline lttng doctor probes bench diff export crosscheck help'
 		return
@@ -82,7 +82,7 @@ _bqlstat()
 	*:-p | *:--pid) _bqlstat_pids; return ;;
 	export:--uid) _bqlstat_words 'bqlstat-fleet bqlstat-vm bqlstat-incoming bqlstat-regression'; return ;;
 	export:-o | export:--output) compopt -o filenames 2>/dev/null; _bqlstat_files -d; return ;;
-	export:-[lmtr] | export:--listen | export:--match | export:--threshold | export:--records | export:--qmp | export:--datasource) return ;;
+	export:-[lmtr] | export:--listen | export:--match | export:--threshold | export:--max-overhead | export:--records | export:--qmp | export:--datasource) return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
 	record:-u | record:--until) _bqlstat_words 'migration exit'; return ;;
 	record:-M | record:--match) return ;;
