@@ -13,7 +13,7 @@
 #include "analyzers/lab/lab.h"
 #include "analyzers/sides.h"
 
-enum { RUNS = 10, HOLD_US = 400, STALL_MS = 500, LIMIT_MS = 900000 };
+enum { RUNS = 10, HOLD_US = 400, STALL_MS = 1000, LIMIT_MS = 900000 };
 
 static bool run(const char *const *argv, GError **error)
 {
