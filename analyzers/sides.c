@@ -6,13 +6,13 @@
 
 #include "analyzers/command.h"
 #include "analyzers/sides.h"
-#include "analyzers/store/store.h"
+#include "analyzers/source.h"
 
 struct file {
 	const char *path;
-	struct store *store;
-	GArray *runs;	   /* struct store_entry */
-	GPtrArray *labels; /* const char *, each once, in the order they were first recorded */
+	struct source *source;
+	const GArray *runs; /* struct store_entry, the source's */
+	GPtrArray *labels;  /* const char *, each once, in the order they were first recorded */
 };
 
 static bool has_label(const struct file *f, const char *label)
@@ -26,30 +26,26 @@ static int open_file(struct file *f, const char *path)
 
 	f->path = path;
 	f->labels = g_ptr_array_new();
-	if (store_open(path, &f->store, &err))
+	if (source_open(path, &f->source, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
-	f->runs = store_list(f->store, &err);
-	if (!f->runs)
-		return command_fail(EXIT_CANNOT, "%s", err.text);
+	if (*source_damage(f->source))
+		return command_fail(EXIT_CANNOT, "%s is damaged: %s", path,
+				    source_damage(f->source));
+	f->runs = source_list(f->source);
 	for (unsigned i = 0; i < f->runs->len; i++) {
 		struct store_entry *e = &g_array_index(f->runs, struct store_entry, i);
 
 		if (!has_label(f, e->label))
 			g_ptr_array_add(f->labels, e->label);
 	}
-	if (!f->runs->len)
-		return command_fail(EXIT_CANNOT,
-				    "%s holds no run: record some with `bqlstat bench`", path);
 	return EXIT_DONE;
 }
 
 static void close_file(struct file *f)
 {
-	if (f->runs)
-		g_array_unref(f->runs);
 	if (f->labels)
 		g_ptr_array_unref(f->labels);
-	store_close(f->store);
+	source_close(f->source);
 }
 
 static char *list_labels(const struct file *f)
@@ -74,7 +70,7 @@ static int load_group(const struct file *f, const char *label, struct group **gr
 
 		if (strcmp(e->label, label))
 			continue;
-		if (store_load(f->store, e->id, &run, &err)) {
+		if (source_take(f->source, e->id, &run, &err)) {
 			group_free(g);
 			return command_fail(EXIT_CANNOT, "%s", err.text);
 		}

@@ -100,13 +100,24 @@ int source_load(struct source *s, int64_t id, struct run **run, struct store_err
 		*run = s->loaded;
 		return 0;
 	}
-	if (id < 1 || id > s->runs->len) {
+	if (id < 1 || id > s->runs->len || !s->runs->pdata[id - 1]) {
 		g_snprintf(err->text, sizeof(err->text), "%s holds no run %d: it has %u", s->path,
 			   (int)id, s->runs->len);
 		return -ENOENT;
 	}
 	*run = s->runs->pdata[id - 1];
 	return 0;
+}
+
+int source_take(struct source *s, int64_t id, struct run **run, struct store_error *err)
+{
+	int ret = source_load(s, id, run, err);
+
+	if (!ret && s->store)
+		s->loaded = NULL;
+	else if (!ret)
+		s->runs->pdata[id - 1] = NULL;
+	return ret;
 }
 
 bool source_has_every_hold(const struct source *s)

@@ -18,6 +18,8 @@ void source_close(struct source *source);
 const GArray *source_list(const struct source *source);
 /* The source's, until the next one is loaded. -ENOENT: no such run. */
 int source_load(struct source *source, int64_t id, struct run **run, struct store_error *err);
+/* The same, but the caller's from here on: run_free(). Of a trace each run can be taken once. */
+int source_take(struct source *source, int64_t id, struct run **run, struct store_error *err);
 /* Why a trace could be read only up to a point; "": all of it was. */
 const char *source_damage(const struct source *source);
 
