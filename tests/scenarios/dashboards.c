@@ -300,9 +300,7 @@ static void coverage(void)
 	unsigned bad = 0;
 
 	if (!stage || !lab_stage_act(stage, NULL, &error) ||
-	    !lab_stage_act(stage, "io-free", &error) ||
-	    /* Its thread stands back for waiters often; io-free's hardly has to. */
-	    !lab_stage_act(stage, "wait", &error)) {
+	    !lab_stage_act(stage, "io-free", &error)) {
 		if (!lab_skip(error))
 			g_error("%s", error->message);
 		return;
