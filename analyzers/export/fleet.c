@@ -199,7 +199,7 @@ static void on_appeared(void *opaque, const struct discovered *q)
 		exposition_labels("vm", m->figures->vm, "uuid", m->figures->uuid, NULL);
 	m->figures->version = g_strdup("");
 	m->figures->build_id = g_strdup("");
-	m->figures->policy = g_strdup("");
+	m->figures->policy = g_strdup("unknown");
 	m->figures->refusal = g_strdup("not attached yet");
 	m->figures->monitor = monitor_for(f, q);
 	g_ptr_array_add(f->members, m);
@@ -343,7 +343,9 @@ static void look_at_loadvm(struct fleet *f, struct member *m, uint64_t now)
 	int mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct figures_loadvm *l = &m->figures->loadvm;
 	struct loadvm_status s;
-	const char *policy = "stock";
+	/* The runtime is preloaded before QEMU's first instruction, but a moment after its exec. */
+	bool settled = now > m->found_ns + 2 * SECOND_NS;
+	const char *policy = settled ? "stock" : "unknown";
 	enum under under = under_loadvm(m->pid, mem_fd, &s);
 
 	if (mem_fd >= 0)
@@ -367,12 +369,10 @@ static void look_at_loadvm(struct fleet *f, struct member *m, uint64_t now)
 		m->figures->policy = g_strdup(policy);
 	}
 	g_mutex_unlock(&f->book->lock);
-	/* It is preloaded before QEMU's first instruction; at the very start it may not be there.
-	 */
-	if (under == UNDER_NOTHING && now > m->found_ns + 2 * SECOND_NS)
+	if (under == UNDER_NOTHING && settled)
 		m->status_ns = 0;
 	else
-		m->status_ns = now + (now > m->found_ns + 2 * SECOND_NS ? STATUS_NS : SECOND_NS);
+		m->status_ns = now + (settled ? STATUS_NS : SECOND_NS);
 }
 
 void fleet_update(struct fleet *f)

@@ -52,6 +52,7 @@ function markNotes(context, notes, x, top, bottom, ratio) {
 	context.save();
 	context.strokeStyle = context.fillStyle = '#8a3ffc';
 	context.lineWidth = ratio;
+	context.textAlign = 'left';
 	context.font = `${10 * ratio}px system-ui`;
 	context.setLineDash([4 * ratio, 3 * ratio]);
 	for (const note of notes) {
