@@ -322,12 +322,9 @@ static void say_done(const struct bench *b)
 {
 	if (b->quiet)
 		return;
-	fprintf(stderr, "bqlstat: %u runs are in %s", b->n_done, b->output);
-	if (b->n_sides == 2)
-		fprintf(stderr, ": bqlstat diff %s --a '%s' --b '%s'\n", b->output,
-			b->sides[0]->label, b->sides[1]->label);
-	else
-		fprintf(stderr, ": bqlstat diff --a LABEL --b LABEL\n");
+	fprintf(stderr, "bqlstat: %u runs are in %s: bqlstat diff %s --a '%s' --b '%s'%s\n",
+		b->n_done, b->output, b->output, b->sides[0]->label, b->sides[1]->label,
+		b->n_sides > 2 ? ", and so on" : "");
 }
 
 static int run_bench(struct bench *b)
@@ -444,8 +441,9 @@ const struct command command_bench = {
 		"then compares.\n\n"
 		"WHAT is any of these words:\n"
 		"  stock, or a policy of loadvm (`loadvm --list`)\n"
-		"  a QEMU: a path, a program in PATH, or a version that the lab can get (7.2, "
-		"10.0)\n"
+		"  a QEMU, or a wrapper that execs one: a path, a program in PATH, or 7.2, 10.0, "
+		"11.1\n"
+		"                      where the lab can get it\n"
 		"  source=QEMU         the source's, where it differs\n"
 		"  migration.multifd=4 or another [GROUP] KEY of the scenario, set differently\n"
 		"  -- OPTION...        more of QEMU's options, for source and destination\n\n"
@@ -454,6 +452,6 @@ const struct command command_bench = {
 		"  bqlstat bench --a 'old: /usr/bin/qemu-system-x86_64' --b 'new: "
 		"./qemu-system-x86_64' \\\n"
 		"                -s precopy -n 20 -o upgrade.bql\n\n"
-		"Needs what `bqlstat record` needs (root), and about 5 seconds a run.",
+		"Needs what `bqlstat record` needs (root), and a few seconds a run.",
 	.run = bench,
 };

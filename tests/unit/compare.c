@@ -7,10 +7,13 @@
 #include <string.h>
 
 #include <glib.h>
+#include <json-glib/json-glib.h>
 
 #include "analyzers/compare/fit.h"
 #include "analyzers/compare/gate.h"
 #include "analyzers/compare/match.h"
+#include "analyzers/render/figure.h"
+#include "analyzers/render/render.h"
 
 enum { N = 10 };
 
@@ -432,6 +435,51 @@ static void refusals(void)
 	expect_refusal(a, alone(run), true, "same recording");
 }
 
+/* ---- what is shown of little ---- */
+
+static void expect_sane(const char *text)
+{
+	g_assert_null(strstr(text, "nan"));
+	g_assert_null(strstr(text, "inf"));
+	g_assert_true(g_utf8_validate(text, -1, NULL));
+}
+
+/* Nothing recorded but one figure of one run; and names that would break a page or a table. */
+static void shown_of_little(void)
+{
+	const struct render_diff_options how = {.all = true};
+	struct group *a = group_new("<a & b> | c", "f\xff"), *b = group_new("b", "f");
+	struct run *x = plain_run("one"), *y = plain_run("two");
+	g_autofree char *html = NULL, *json = NULL, *page = NULL, *text = NULL;
+	g_autoptr(JsonNode) root = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	struct pair p;
+
+	run_set_metric(x, METRIC_TOTAL, 0);
+	run_set_metric(y, METRIC_TOTAL, 5e6);
+	y->label = "<script>";
+	group_add(a, x);
+	group_add(b, y);
+	p = pair_of(a, b);
+	html = render_diff_html(p.compared, &how);
+	json = render_diff_json(p.compared, &how);
+	page = render_html(y);
+	render_diff_text(out, p.compared, &how);
+	render_diff_markdown(out, p.compared, &how);
+	fclose(out);
+	expect_sane(html);
+	expect_sane(page);
+	expect_sane(json);
+	g_assert_nonnull(strstr(html, "&lt;a &amp; b&gt; | c"));
+	g_assert_null(strstr(html, "<a & b>"));
+	g_assert_null(strstr(page, "<script>\""));
+	g_assert_nonnull(strstr(text, "\\<a & b\\> \\| c"));
+	root = json_from_string(json, NULL);
+	g_assert_nonnull(root);
+	pair_clear(&p);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -445,5 +493,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/compare/gates", gates);
 	g_test_add_func("/compare/gates/not-understood", gates_not_understood);
 	g_test_add_func("/compare/refusals", refusals);
+	g_test_add_func("/compare/shown-of-little", shown_of_little);
 	return g_test_run();
 }

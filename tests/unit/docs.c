@@ -454,6 +454,7 @@ static void test_install(void)
 	};
 	const char *version[] = {bqlstat, "--version", NULL};
 	const char *doctor[] = {bqlstat, "doctor", NULL};
+	const char *scenarios[] = {bqlstat, "bench", "--list", NULL};
 	const char *qemu, *why;
 	char *out;
 
@@ -477,6 +478,9 @@ static void test_install(void)
 	}
 	g_assert_cmpint(run(version, NULL, &out), ==, 0);
 	g_assert_cmpstr(out, ==, "bqlstat " BQLSTAT_VERSION "\n");
+	g_free(out);
+	g_assert_cmpint(run(scenarios, NULL, &out), ==, 0);
+	g_assert_nonnull(strstr(out, "share/bqlstat/scenarios/precopy.ini"));
 	g_free(out);
 	/* Its exit code is the host's matter; that the runtime is found is ours. */
 	run(doctor, NULL, &out);
