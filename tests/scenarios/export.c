@@ -529,8 +529,8 @@ static double cpu_of(const char *text)
 static uint64_t health_ns(const struct exporter *x)
 {
 	uint64_t begin = lab_now_ns();
-	g_autofree char *text = lab_web_get(x->at, "/healthz", NULL, NULL);
 
+	g_free(lab_web_get(x->at, "/healthz", NULL, NULL));
 	return lab_now_ns() - begin;
 }
 
