@@ -26,7 +26,7 @@ struct side {
 	const char *file;   /* where bqlstat writes */
 	struct lab_process *record;
 	struct lab_stall_result stall;
-	double downtime_ms; /* from the source's STOP to the destination's RESUME */
+	uint64_t downtime_ns; /* from the source's STOP to the destination's RESUME */
 	struct run *run;
 };
 
@@ -42,28 +42,14 @@ static bool start_record(struct lab_pair *pair, void *opaque, GError **error)
 	       lab_process_expect(side->record, "recording", RECORD_TIMEOUT_MS, error);
 }
 
-/* Seconds since the epoch at which a QMP event was emitted. */
-static bool event_time(struct lab_vm *vm, const char *name, double *seconds, GError **error)
-{
-	g_autoptr(JsonNode) event = lab_qmp_event(vm, name, RECORD_TIMEOUT_MS, error);
-
-	if (!event)
-		return false;
-	*seconds = lab_json_int(event, "timestamp.seconds") +
-		   lab_json_int(event, "timestamp.microseconds") / 1e6;
-	return true;
-}
-
 static bool stop_record(struct lab_pair *pair, void *opaque, GError **error)
 {
 	struct side *side = opaque;
-	double stopped, resumed;
 	int status;
 
 	lab_process_kill(side->record, SIGINT);
 	if (!lab_process_wait(side->record, RECORD_TIMEOUT_MS, &status, error) ||
-	    !event_time(lab_pair_source(pair), "STOP", &stopped, error) ||
-	    !event_time(lab_pair_destination(pair), "RESUME", &resumed, error))
+	    !lab_pair_blackout(pair, RECORD_TIMEOUT_MS, &side->downtime_ns, error))
 		return false;
 	if (status) {
 		g_autofree char *said = lab_process_stderr(side->record);
@@ -71,7 +57,6 @@ static bool stop_record(struct lab_pair *pair, void *opaque, GError **error)
 		g_set_error(error, LAB_ERROR, LAB_ERROR_EXITED, "bqlstat record: %s", g_strstrip(said));
 		return false;
 	}
-	side->downtime_ms = (resumed - stopped) * 1e3;
 	return true;
 }
 
@@ -194,8 +179,8 @@ static void print_table(struct side s[SIDES], unsigned stall_ms)
 	duration_row("                          max", a->max_ns, b->max_ns);
 	duration_row("an idle QEMU's monitor meanwhile: max", s[0].stall.idle.max_ns,
 		     s[1].stall.idle.max_ns);
-	duration_row("downtime (source stops -> destination runs)", s[0].downtime_ms * 1e6,
-		     s[1].downtime_ms * 1e6);
+	duration_row("downtime (source stops -> destination runs)", s[0].downtime_ns,
+		     s[1].downtime_ns);
 	row("time that the lock was held, of the recording", held_a, held_b);
 	row("acquisitions recorded", took_a, took_b);
 	row("events lost", lost_a, lost_b);

@@ -305,6 +305,11 @@ struct lab_migration {
 bool lab_pair_wait(struct lab_pair *pair, unsigned timeout_ms, struct lab_migration *result,
 		   GError **error);
 void lab_migration_clear(struct lab_migration *result);
+/*
+ * How long the guest stood still: from the source's STOP to the destination's RESUME, which are taken
+ * from their queues, or waited for.
+ */
+bool lab_pair_blackout(struct lab_pair *pair, unsigned timeout_ms, uint64_t *ns, GError **error);
 
 /* ---- monitor latency ---- */
 

@@ -351,3 +351,28 @@ void lab_migration_clear(struct lab_migration *result)
 	g_clear_pointer(&result->source_error, g_free);
 	g_clear_pointer(&result->destination_error, g_free);
 }
+
+/* Since the epoch, as the event itself says. */
+static bool event_time(struct lab_vm *vm, const char *name, unsigned timeout_ms, int64_t *us,
+		       GError **error)
+{
+	g_autoptr(JsonNode) event = lab_qmp_event(vm, name, timeout_ms, error);
+
+	if (!event)
+		return false;
+	*us = lab_json_int(event, "timestamp.seconds") * G_USEC_PER_SEC +
+	      lab_json_int(event, "timestamp.microseconds");
+	return true;
+}
+
+bool lab_pair_blackout(struct lab_pair *pair, unsigned timeout_ms, uint64_t *ns, GError **error)
+{
+	int64_t stopped, resumed;
+
+	if (!event_time(pair->source, "STOP", timeout_ms, &stopped, error) ||
+	    !event_time(pair->destination, "RESUME", timeout_ms, &resumed, error))
+		return false;
+	/* Two processes' reading of one clock. */
+	*ns = (uint64_t)MAX(0, resumed - stopped) * 1000;
+	return true;
+}

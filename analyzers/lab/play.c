@@ -227,22 +227,9 @@ static struct lab_journey journey_of(struct stage *stage, const struct lab_scena
 	};
 }
 
-/* Seconds since the epoch at which a QMP event was emitted; 0: it was not. */
-static double event_time(struct lab_vm *vm, const char *name)
-{
-	g_autoptr(JsonNode) event = lab_qmp_event(vm, name, EVENT_MS, NULL);
-
-	if (!event)
-		return 0;
-	return lab_json_int(event, "timestamp.seconds") +
-	       lab_json_int(event, "timestamp.microseconds") / 1e6;
-}
-
 static void note_end(struct lab_pair *pair, const struct stage *stage, GError *broken,
 		     struct lab_play_result *r)
 {
-	double stopped, resumed;
-
 	r->arrived = !broken;
 	if (broken) {
 		g_strlcpy(r->why, broken->message, sizeof(r->why));
@@ -256,10 +243,7 @@ static void note_end(struct lab_pair *pair, const struct stage *stage, GError *b
 				   i + 1);
 			return;
 		}
-	stopped = event_time(lab_pair_source(pair), "STOP");
-	resumed = event_time(lab_pair_destination(pair), "RESUME");
-	if (stopped && resumed > stopped)
-		r->blackout_ns = (uint64_t)((resumed - stopped) * 1e9);
+	lab_pair_blackout(pair, EVENT_MS, &r->blackout_ns, NULL);
 }
 
 bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_options *options,

@@ -211,18 +211,6 @@ static bool compare_ram(struct lab_pair *pair, uint64_t size, bool *same, GError
 
 /* ---- one load ---- */
 
-/* Seconds since the epoch at which a QMP event was emitted. */
-static bool event_time(struct lab_vm *vm, const char *name, double *seconds, GError **error)
-{
-	g_autoptr(JsonNode) event = lab_qmp_event(vm, name, ALIVE_MS, error);
-
-	if (!event)
-		return false;
-	*seconds = lab_json_int(event, "timestamp.seconds") +
-		   lab_json_int(event, "timestamp.microseconds") / 1e6;
-	return true;
-}
-
 static bool read_pages(struct lab_vm *source, struct load *load, GError **error)
 {
 	g_autoptr(JsonNode) answer = lab_qmp(source, error, "query-migrate");
@@ -270,7 +258,8 @@ static bool make_load(const char *version, const char *with, enum kind kind, str
 	g_autoptr(lab_process) record = NULL;
 	struct lab_migration migration = {0};
 	struct lab_vm *source, *destination;
-	double stopped = 0, resumed = 0, before;
+	uint64_t blackout_ns = 0;
+	double before;
 	struct machine begin, end;
 	pid_t pids[2];
 	bool ok;
@@ -311,10 +300,9 @@ static bool make_load(const char *version, const char *with, enum kind kind, str
 				   error) &&
 		       lab_qmp_ok(destination, error, "cont") &&
 		       lab_vm_alive(destination, ALIVE_MS, error);
-	ok = event_time(source, "STOP", &stopped, error) &&
-	     event_time(destination, "RESUME", &resumed, error) &&
+	ok = lab_pair_blackout(pair, ALIVE_MS, &blackout_ns, error) &&
 	     lab_vm_alive(destination, ALIVE_MS, error);
-	load->downtime_ms = (resumed - stopped) * 1e3;
+	load->downtime_ms = blackout_ns / 1e6;
 	return ok;
 }
 
