@@ -77,6 +77,7 @@ static void set_metrics(struct run *run, const struct bench_side *side, struct b
 	run_set_metric(run, METRIC_FAILED, !r->arrived);
 	run_set_metric(run, METRIC_LOAD_AVERAGE, load);
 	run_set_metric(run, scenario, side->scenario_version);
+	run_set_metric(run, METRIC_OTHER_WORK, r->other_work);
 	if (!r->arrived)
 		return;
 	run_set_metric(run, METRIC_TOTAL, m->total_time_ms * 1e6);

@@ -111,6 +111,7 @@ static void add_whole(struct builder *b)
 	add_latency(b, FIGURE_HEADLINE, "qmp", METRIC_QMP);
 	add_latency(b, FIGURE_CONTROL, "idle-qmp", METRIC_IDLE);
 	add_metric(b, FIGURE_CONTROL, FIGURE_COUNT, "load-average", "", METRIC_LOAD_AVERAGE);
+	add_metric(b, FIGURE_CONTROL, FIGURE_COUNT, "other-work", "", METRIC_OTHER_WORK);
 
 	if (!run->usages->len)
 		return;

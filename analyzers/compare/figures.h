@@ -56,10 +56,11 @@ const char *figure_group_name(enum figure_group group);
 #define METRIC_QMP	    "monitor_latency" /* then _p50_ns, _p99_ns, _max_ns */
 #define METRIC_IDLE	    "idle_monitor_latency"
 #define METRIC_LOAD_AVERAGE "load_average"
-#define METRIC_SCENARIO	    "scenario:" /* then its name; the value tells versions of it apart */
-#define METRIC_SIDE	    "side"	/* tells versions of a label's recipe apart */
-#define METRIC_PAIR	    "pair"	/* from 1: runs made next to each other */
-#define METRIC_POSITION	    "position"	/* from 1: as made */
-#define METRIC_FAILED	    "failed"	/* 1: the migration did not end well */
+#define METRIC_OTHER_WORK   "other_work" /* processors that others kept busy */
+#define METRIC_SCENARIO	    "scenario:"	 /* then its name; the value tells versions of it apart */
+#define METRIC_SIDE	    "side"	 /* tells versions of a label's recipe apart */
+#define METRIC_PAIR	    "pair"	 /* from 1: runs made next to each other */
+#define METRIC_POSITION	    "position"	 /* from 1: as made */
+#define METRIC_FAILED	    "failed"	 /* 1: the migration did not end well */
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "analyzers/lab/internal.h"
 #include "analyzers/lab/journey.h"
+#include "analyzers/lab/machine.h"
 #include "analyzers/lab/scenario-keys.h"
 
 enum {
@@ -259,6 +260,8 @@ bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_optio
 	struct lab_vm *idle = NULL;
 	struct lab_poller *monitor = NULL, *control = NULL;
 	g_autoptr(GError) broken = NULL;
+	struct machine begin, end;
+	pid_t pids[3];
 	bool ok = false;
 
 	memset(r, 0, sizeof(*r));
@@ -274,7 +277,13 @@ bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_optio
 	monitor = control ? lab_poller_new(lab_pair_destination(pair), error) : NULL;
 	if (!monitor)
 		goto cleanup;
+	pids[0] = lab_vm_pid(lab_pair_source(pair));
+	pids[1] = lab_vm_pid(lab_pair_destination(pair));
+	pids[2] = lab_vm_pid(idle);
+	begin = machine_now(pids, G_N_ELEMENTS(pids));
 	lab_journey_arrive(&journey, pair, timeout_s * 1000, &r->migration, &broken);
+	end = machine_now(pids, G_N_ELEMENTS(pids));
+	r->other_work = machine_others(&begin, &end);
 	lab_poller_stop(monitor, &r->monitor);
 	lab_poller_stop(control, &r->idle);
 	note_end(pair, &stage, broken, r);

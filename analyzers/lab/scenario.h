@@ -41,6 +41,7 @@ struct lab_play_result {
 	struct lab_latency idle;    /* of an idle QEMU, meanwhile */
 	struct lab_migration migration;
 	uint64_t blackout_ns; /* the source stopped -> the destination runs */
+	double other_work;    /* processors that others than these QEMUs kept busy meanwhile */
 	bool arrived;	      /* false: `why` says how the migration ended */
 	char why[256];
 };

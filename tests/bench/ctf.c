@@ -15,7 +15,7 @@
 
 #include "analyzers/ctf/ctf.h"
 #include "analyzers/lab/lab.h"
-#include "tests/bench/machine.h"
+#include "analyzers/lab/machine.h"
 
 enum { MAX_ROUNDS = 50, THREADS = 2, EVENTS_A_TURN = 3 };
 

@@ -31,7 +31,7 @@
 #include "analyzers/render/render.h"
 #include "analyzers/stats/stats.h"
 #include "analyzers/store/store.h"
-#include "tests/bench/machine.h"
+#include "analyzers/lab/machine.h"
 
 enum {
 	SPARE_MIB = 128, /* beyond what the guest fills: firmware, boot sector */

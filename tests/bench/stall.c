@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "analyzers/lab/stall.h"
-#include "tests/bench/machine.h"
+#include "analyzers/lab/machine.h"
 
 enum { MAX_ROUNDS = 100 };
 

@@ -3,8 +3,8 @@
  * How quiet the machine was while something was measured: what processors spent on other work than
  * ours. The load average alone cannot tell, as most of it is us.
  */
-#ifndef BENCH_MACHINE_H
-#define BENCH_MACHINE_H
+#ifndef LAB_MACHINE_H
+#define LAB_MACHINE_H
 
 #include <stdio.h>
 #include <stdlib.h>
