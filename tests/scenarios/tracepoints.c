@@ -46,6 +46,11 @@ static char *capture_arrival(const struct arrival *a, uint64_t *stream_bytes, ch
 					      "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
 					      "resourcecontrol=deny",
 					      NULL};
+	/* So that there is a wait, however slow this machine is. */
+	static const struct lab_rule rule = {.channel = LAB_CHANNEL_MAIN,
+					     .offset_bytes = 64 << 10,
+					     .fault = LAB_FAULT_STALL,
+					     .stall_ms = 300};
 	const struct lab_pair_options options = {
 		.vm = {.version = a->version,
 		       .guest = true,
@@ -56,7 +61,8 @@ static char *capture_arrival(const struct arrival *a, uint64_t *stream_bytes, ch
 		.destination_launcher = launcher,
 		.destination_args = sandbox,
 		.multifd = a->multifd,
-		.proxy = true,
+		.rules = &rule,
+		.n_rules = 1,
 	};
 	const struct lab_journey journey = {.copy = a->postcopy ? LAB_COPY_POST : LAB_COPY_PRE};
 	g_autoptr(GError) error = NULL;
