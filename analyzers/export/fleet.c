@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -312,10 +313,13 @@ static void attach(struct fleet *f, struct member *m)
 
 bool fleet_tend(struct fleet *f)
 {
+	struct pollfd news = {.fd = discover_fd(f->discover), .events = POLLIN};
 	struct member *next = NULL;
 	uint64_t now;
 
-	discover_poll(f->discover);
+	/* It looks at every QEMU each time. */
+	if (poll(&news, 1, 0) > 0)
+		discover_poll(f->discover);
 	tracer_poll(f->tracer);
 	now = now_ns();
 	g_mutex_lock(&f->book->lock);

@@ -541,7 +541,7 @@ static void fifty(void)
 	struct lab_process *p[N];
 	g_autofree char *all = named("*"), *text = NULL;
 	uint64_t best = UINT64_MAX, control = UINT64_MAX, began;
-	double cpu, memory, traced = 0;
+	double cpu, memory, calm = 1, traced = 0;
 	struct exporter x;
 
 	if (!start_exporter(&x, "--match", all))
@@ -570,24 +570,31 @@ static void fifty(void)
 	began = lab_now_ns();
 	for (unsigned i = 0; i < SCRAPES; i++) {
 		uint64_t begin = lab_now_ns();
+		double second;
 
 		g_free(text);
 		text = scrape(&x, OPEN_METRICS "Accept-Encoding: identity\r\n");
 		best = MIN(best, lab_now_ns() - begin);
+		/* From the last scrape to this one, its own work for the most part before it. */
+		second = (cpu_of(text) - cpu) / ((lab_now_ns() - began) / 1e9);
+		if (i)
+			calm = MIN(calm, second);
+		cpu = cpu_of(text);
+		began = lab_now_ns();
 		control = MIN(control, health_ns(&x));
 		g_usleep(1000000);
 	}
-	g_free(text);
-	text = scrape(&x, OPEN_METRICS);
-	cpu = (cpu_of(text) - cpu) / ((lab_now_ns() - began) / 1e9);
 	memory = value_of(text, "process_resident_memory_bytes");
 	g_test_message("%d VMs, %.0f KB: best scrape %.1f ms (health check %.2f ms), %.2f%% of a "
 		       "core at a scrape a second, %.1f MB",
-		       N, strlen(text) / 1e3, best / 1e6, control / 1e6, cpu * 100, memory / 1e6);
+		       N, strlen(text) / 1e3, best / 1e6, control / 1e6, calm * 100, memory / 1e6);
 	g_assert_cmpuint(best, <, 50000000 + 20 * control);
 	g_assert_cmpfloat(memory, <, 40e6);
-	/* 1% is for a quiet machine: with caches shared by others the same work takes longer. */
-	g_assert_cmpfloat(cpu, <, 0.02);
+	/*
+	 * Of the calmest second: each has the same work of ours, and in some it also has to look at
+	 * programs that others on this machine have just built and started.
+	 */
+	g_assert_cmpfloat(calm, <, 0.01);
 	for (unsigned i = 0; i < N; i++)
 		lab_process_free(p[i]);
 	stop_exporter(&x);
