@@ -13,6 +13,7 @@ libdir     ?= $(prefix)/lib/bqlstat
 mandir     ?= $(prefix)/share/man
 compdir    ?= $(prefix)/share/bash-completion/completions
 zcompdir   ?= $(prefix)/share/zsh/site-functions
+schemadir  ?= $(prefix)/share/bqlstat/schema
 unitdir    ?= $(prefix)/lib/systemd/system
 sharedir   ?= $(prefix)/share/bqlstat
 
@@ -26,7 +27,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
-	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev
+	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev python3-jsonschema
 # What `make bench` compares with.
 BENCH_PACKAGES := babeltrace2 bpftrace linux-perf libpopt0 libxml2 libkmod2
 
@@ -195,6 +196,8 @@ install: all man
 	install -m 644 docs/completion/bqlstat.bash $(DESTDIR)$(compdir)/bqlstat
 	ln -sf bqlstat $(DESTDIR)$(compdir)/loadvm
 	install -m 644 docs/completion/_bqlstat $(DESTDIR)$(zcompdir)
+	install -d $(DESTDIR)$(schemadir)
+	install -m 644 docs/schema/*.json $(DESTDIR)$(schemadir)
 
 clean:
 	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
