@@ -62,7 +62,7 @@ PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
 ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
 	      analyzers/stats/*.c analyzers/render/*.c \
 	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/cross/*.c analyzers/stacks/*.c \
-	      analyzers/export/*.c analyzers/export/*.S))
+	      analyzers/top/*.c analyzers/export/*.c analyzers/export/*.S))
 LAB_MAINS  := analyzers/lab/demo.c analyzers/lab/demo-dashboard.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))

@@ -17,9 +17,9 @@ static const struct command command_help = {
 };
 
 static const struct command *const commands[] = {
-	&command_record, &command_report,     &command_timeline, &command_lttng,
-	&command_doctor, &command_probes,     &command_bench,	 &command_diff,
-	&command_export, &command_crosscheck, &command_help};
+	&command_record, &command_report, &command_top,	       &command_timeline,
+	&command_lttng,	 &command_doctor, &command_probes,     &command_bench,
+	&command_diff,	 &command_export, &command_crosscheck, &command_help};
 
 static void teach(FILE *out)
 {
@@ -38,6 +38,7 @@ static void teach(FILE *out)
 	      "                                          start one and watch it from the first "
 	      "moment\n"
 	      "  bqlstat report FILE                     show what was seen\n"
+	      "  bqlstat top                             watch every QEMU live\n"
 	      "  bqlstat diff OLD NEW                    are these runs worse than those, and "
 	      "where?\n"
 	      "  bqlstat export                          serve all QEMUs to Prometheus\n"

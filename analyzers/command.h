@@ -29,7 +29,7 @@ struct command {
 };
 
 extern const struct command command_record, command_report, command_timeline, command_lttng,
-	command_doctor, command_probes, command_bench, command_diff, command_export,
+	command_top, command_doctor, command_probes, command_bench, command_diff, command_export,
 	command_crosscheck;
 
 /* "bqlstat: SENTENCE" on stderr. Returns code. */

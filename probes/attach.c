@@ -248,6 +248,16 @@ void slot_settle(struct tracer *t, int slot)
 		pthread_join(target->closers[--target->nr_closers], NULL);
 }
 
+bool slot_settled(struct tracer *t, int slot)
+{
+	struct target *target = &t->targets[slot];
+
+	while (target->nr_closers &&
+	       !pthread_tryjoin_np(target->closers[target->nr_closers - 1], NULL))
+		target->nr_closers--;
+	return !target->nr_closers;
+}
+
 /* ---- a slot's life ---- */
 
 void target_clear(struct target *target)

@@ -117,7 +117,6 @@ static bool put_in(struct tracer *t, int slot, uint32_t kinds)
 {
 	struct target *target = &t->targets[slot];
 
-	slot_settle(t, slot);
 	slot_attach(t, slot, kinds);
 	for (size_t i = 0; i < target->nr_points; i++)
 		if (BIT(target->points[i].kind) & kinds && target->probes[i].prog &&
@@ -227,6 +226,11 @@ static void begin_burst(struct tracer *t, int slot)
 	struct budget *b = &t->targets[slot].budget;
 	uint64_t begin = now_ns();
 
+	/* With many QEMUs the kernel takes its time to let go of the last burst. */
+	if (!slot_settled(t, slot)) {
+		b->due_ns = begin + LOOK_NS;
+		return;
+	}
 	if (!put_in(t, slot, LOCK_KINDS)) {
 		slot_detach(t, slot, LOCK_KINDS);
 		b->due_ns = begin + SECOND_NS;

@@ -117,6 +117,8 @@ int slot_add(struct tracer *tracer, int slot, struct bpf_program *prog, uint64_t
 void slot_attach(struct tracer *tracer, int slot, uint32_t kinds);
 void slot_detach(struct tracer *tracer, int slot, uint32_t kinds);
 void slot_settle(struct tracer *tracer, int slot);
+/* Whether it would return at once. */
+bool slot_settled(struct tracer *tracer, int slot);
 #define ALL_KINDS (~0U)
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);

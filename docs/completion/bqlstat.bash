@@ -46,7 +46,7 @@ _bqlstat()
 	COMPREPLY=()
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff export crosscheck help --help --version'
+		_bqlstat_words 'record report top timeline lttng doctor probes bench diff export crosscheck help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -65,9 +65,10 @@ _bqlstat()
 	bench) options='-a --a -b --b -s --scenario -n --runs -o --output -w --warm-ups -t --threshold -l --list -q --quiet -h --help' ;;
 	diff) options='-a --a -b --b -f --fail-on -s --strict -H --html -m --markdown -j --json -A --all -M --margin -L --least -P --alpha -S --seed -F --force -h --help' ;;
 	probes) options='-p --pid -j --json -h --help' ;;
+	top) options='-p --pid -M --match -d --delay -n --count -s --sort -f --filter -t --top -v --vcpus -j --json -m --max-overhead -h --help' ;;
 	export) options='-l --listen -m --match -p --pid --qmp --qmp-discover -t --threshold --max-overhead -r --records -q --quiet --uid --datasource -o --output -h --help' ;;
 	help)
-		_bqlstat_words 'record report timeline lttng doctor probes bench diff export crosscheck help'
+		_bqlstat_words 'record report top timeline lttng doctor probes bench diff export crosscheck help'
 		return
 		;;
 	*) return ;;
@@ -84,6 +85,9 @@ _bqlstat()
 	export:-o | export:--output) compopt -o filenames 2>/dev/null; _bqlstat_files -d; return ;;
 	export:-[lmtr] | export:--listen | export:--match | export:--threshold | export:--max-overhead | export:--records | export:--qmp | export:--datasource) return ;;
 	record:-o | record:--output) _bqlstat_files -f; return ;;
+	top:-s | top:--sort) _bqlstat_words 'held longest count wait'; return ;;
+	top:-[Mdnftm] | top:--match | top:--delay | top:--count | top:--filter | top:--top | \
+		top:--max-overhead) return ;;
 	record:-u | record:--until) _bqlstat_words 'migration exit'; return ;;
 	record:-M | record:--match) return ;;
 	record:-[dltm] | record:--duration | record:--label | record:--threshold | \

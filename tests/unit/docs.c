@@ -165,7 +165,7 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "timeline", "lttng",	 "doctor",
+static const char *const commands[] = {"record", "report", "top", "timeline", "lttng",	 "doctor",
 				       "probes", "bench",  "diff",     "export", "crosscheck"};
 
 static void test_commands(void)
@@ -276,7 +276,7 @@ static void test_loadvm(void)
 static void test_pages(void)
 {
 	static const char *const names[] = {
-		"bqlstat",	  "bqlstat-record",   "bqlstat-report",	    "bqlstat-doctor",
+		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-top",	    "bqlstat-doctor",
 		"bqlstat-probes", "bqlstat-timeline", "bqlstat-crosscheck", "bqlstat-lttng",
 		"bqlstat-bench",  "bqlstat-diff",     "bqlstat-export",	    "loadvm",
 	};
@@ -440,6 +440,7 @@ static void test_install(void)
 		"usr/share/man/man1/bqlstat.1",
 		"usr/share/man/man1/bqlstat-record.1",
 		"usr/share/man/man1/bqlstat-report.1",
+		"usr/share/man/man1/bqlstat-top.1",
 		"usr/share/man/man1/bqlstat-timeline.1",
 		"usr/share/man/man1/bqlstat-crosscheck.1",
 		"usr/share/man/man1/bqlstat-lttng.1",
