@@ -92,6 +92,16 @@ static void set_metrics(struct run *run, const struct bench_side *side, struct b
 	set_latency(run, METRIC_IDLE, &r->idle);
 }
 
+static void add_answers(struct run *run, const struct lab_play_result *r)
+{
+	for (unsigned i = 0; i < r->samples->len; i++) {
+		const struct lab_sample *s = &g_array_index(r->samples, struct lab_sample, i);
+		struct answer a = {.sent_at_ns = s->sent_ns, .latency_ns = s->latency_ns};
+
+		g_array_append_val(run->answers, a);
+	}
+}
+
 /* The recording gets its figures, in the file it is in. */
 static bool add_metrics(const char *file, const struct bench_side *side, struct bench_place place,
 			double load, const struct lab_play_result *result, GError **error)
@@ -103,6 +113,7 @@ static bool add_metrics(const char *file, const struct bench_side *side, struct 
 
 	if (ok) {
 		set_metrics(run, side, place, load, result);
+		add_answers(run, result);
 		ok = !store_save(store, run, &err);
 	}
 	if (run)
@@ -139,6 +150,7 @@ static bool run_once(const struct bench_side *side, struct bench_place place, co
 		fprintf(stderr, "bqlstat: %s: the migration failed: %s\n", side->label, result.why);
 	lab_process_free(recording.process);
 	lab_migration_clear(&result.migration);
+	g_clear_pointer(&result.samples, g_array_unref);
 	return ok;
 }
 

@@ -259,6 +259,8 @@ bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_optio
 	struct lab_pair *pair = NULL;
 	struct lab_vm *idle = NULL;
 	struct lab_poller *monitor = NULL, *control = NULL;
+	const struct lab_sample *samples;
+	size_t n_samples;
 	g_autoptr(GError) broken = NULL;
 	struct machine begin, end;
 	pid_t pids[3];
@@ -286,6 +288,9 @@ bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_optio
 	r->other_work = machine_others(&begin, &end);
 	lab_poller_stop(monitor, &r->monitor);
 	lab_poller_stop(control, &r->idle);
+	samples = lab_poller_samples(monitor, &n_samples);
+	r->samples = g_array_new(FALSE, FALSE, sizeof(*samples));
+	g_array_append_vals(r->samples, samples, n_samples);
 	note_end(pair, &stage, broken, r);
 	ok = !o.after || o.after(pair, o.opaque, error);
 cleanup:

@@ -40,6 +40,7 @@ struct lab_play_result {
 	struct lab_latency monitor; /* the destination's, from `migrate` until the guest goes on */
 	struct lab_latency idle;    /* of an idle QEMU, meanwhile */
 	struct lab_migration migration;
+	GArray *samples;      /* struct lab_sample, the monitor's one by one, or NULL */
 	uint64_t blackout_ns; /* the source stopped -> the destination runs */
 	double other_work;    /* processors that others than these QEMUs kept busy meanwhile */
 	bool arrived;	      /* false: `why` says how the migration ended */
@@ -48,7 +49,7 @@ struct lab_play_result {
 
 /*
  * False with an error when the pair could not be made or measured. A migration that fails is a
- * result. Clear it with lab_migration_clear(&result->migration).
+ * result. Clear it with lab_migration_clear(&result->migration), and unref the samples.
  */
 bool lab_scenario_play(const struct lab_scenario *scenario, const struct lab_play_options *options,
 		       struct lab_play_result *result, GError **error);

@@ -35,6 +35,7 @@ struct run *run_new(void)
 	run->points = g_array_new(FALSE, TRUE, sizeof(struct point));
 	run->lost = g_array_new(FALSE, TRUE, sizeof(struct lost));
 	run->metrics = g_array_new(FALSE, TRUE, sizeof(struct metric));
+	run->answers = g_array_new(FALSE, TRUE, sizeof(struct answer));
 	run->thinnings = g_array_new(FALSE, TRUE, sizeof(struct thinning));
 	run->label = run->source = run->tool = run->ended = "";
 	run->qemu_version = run->qemu_generation = run->qemu_build_id = "";
@@ -58,6 +59,7 @@ void run_free(struct run *run)
 	g_array_unref(run->points);
 	g_array_unref(run->lost);
 	g_array_unref(run->metrics);
+	g_array_unref(run->answers);
 	g_array_unref(run->thinnings);
 	g_string_chunk_free(run->strings);
 	g_free(run);

@@ -194,6 +194,12 @@ struct metric {
 	double value;
 };
 
+/* A request of a client that polled the monitor meanwhile. */
+struct answer {
+	uint64_t sent_at_ns;
+	uint64_t latency_ns; /* until the answer came, or the polling ended */
+};
+
 struct run {
 	int64_t id; /* in its file; 0: not saved yet */
 	const char *label;
@@ -225,6 +231,7 @@ struct run {
 	GArray *lost;	   /* struct lost, every kind, also those that are 0 */
 	GArray *metrics;   /* struct metric, each name once */
 	GArray *thinnings; /* struct thinning, by time */
+	GArray *answers;   /* struct answer, in the order they were sent */
 	GStringChunk *strings;
 };
 

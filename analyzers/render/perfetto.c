@@ -45,11 +45,13 @@ enum {
 	TRACK_PROCESS = 3,
 	TRACK_THREAD = 4,
 	TRACK_PARENT = 5,
+	TRACK_COUNTER = 8,
 	TRACK_CHILD_ORDER = 11,
 	TRACK_RANK = 12,
 	PROCESS_PID = 1,
 	PROCESS_CMDLINE = 2,
 	PROCESS_NAME = 6,
+	COUNTER_UNIT_NAME = 6,
 	THREAD_PID = 1,
 	THREAD_TID = 2,
 	THREAD_NAME = 5,
@@ -60,6 +62,7 @@ enum {
 	EVENT_NAME_ID = 10,
 	EVENT_TRACK = 11,
 	EVENT_NAME = 23,
+	EVENT_DOUBLE_COUNTER = 44,
 	EVENT_FLOWS = 47,
 	EVENT_ENDED_FLOWS = 48,
 
@@ -80,6 +83,7 @@ enum {
 	TYPE_BEGIN = 1,
 	TYPE_END = 2,
 	TYPE_INSTANT = 3,
+	TYPE_COUNTER = 4,
 };
 
 enum category {
@@ -140,6 +144,7 @@ enum track {
 	TRACK_OF_PHASES,
 	TRACK_OF_DEVICES,
 	TRACK_OF_LOSSES,
+	TRACK_OF_MONITOR,
 	TRACK_OF_THREADS
 };
 
@@ -387,7 +392,8 @@ static void write_interned(struct perfetto *p)
 	pb_end(p->out, packet);
 }
 
-static void write_track(struct perfetto *p, unsigned number, const char *name)
+/* `unit` NULL: it has slices; else it is a counter's. */
+static void write_track(struct perfetto *p, unsigned number, const char *name, const char *unit)
 {
 	unsigned packet = begin_packet(p), descriptor;
 
@@ -396,6 +402,12 @@ static void write_track(struct perfetto *p, unsigned number, const char *name)
 	pb_uint(p->out, TRACK_PARENT, track(p, TRACK_OF_PROCESS));
 	pb_string(p->out, TRACK_NAME, name);
 	pb_uint(p->out, TRACK_RANK, number);
+	if (unit) {
+		unsigned counter = pb_begin(p->out, TRACK_COUNTER);
+
+		pb_string(p->out, COUNTER_UNIT_NAME, unit);
+		pb_end(p->out, counter);
+	}
 	pb_end(p->out, descriptor);
 	pb_end(p->out, packet);
 }
@@ -451,19 +463,21 @@ static void write_tracks(struct perfetto *p, const char *name)
 	bool numbered = g_hash_table_add(p->pids, GUINT_TO_POINTER(p->run->pid));
 
 	write_process(p, name, numbered);
-	write_track(p, TRACK_OF_RECORDING, "recording");
+	write_track(p, TRACK_OF_RECORDING, "recording", NULL);
 	if (p->run->marks->len) {
-		write_track(p, TRACK_OF_PHASES, "incoming migration");
-		write_track(p, TRACK_OF_DEVICES, "device sections");
+		write_track(p, TRACK_OF_PHASES, "incoming migration", NULL);
+		write_track(p, TRACK_OF_DEVICES, "device sections", NULL);
 	}
-	write_track(p, TRACK_OF_LOSSES, "lost events");
+	write_track(p, TRACK_OF_LOSSES, "lost events", NULL);
+	if (p->run->answers->len)
+		write_track(p, TRACK_OF_MONITOR, "monitor answers after", "ms");
 	for (unsigned i = 0; i < p->run->threads->len; i++) {
 		const struct thread *t = &g_array_index(p->run->threads, struct thread, i);
 
 		if (numbered)
 			write_thread(p, i);
 		else
-			write_track(p, TRACK_OF_THREADS + i, run_who(p->run, t, true));
+			write_track(p, TRACK_OF_THREADS + i, run_who(p->run, t, true), NULL);
 	}
 }
 
@@ -512,6 +526,32 @@ static void write_losses(struct perfetto *p)
 				TYPE_INSTANT);
 		named(p, CATEGORY_LOST, lost_meaning(l->what));
 		say_count(p, "count", l->count);
+		end_event(p, e);
+	}
+}
+
+/* By when the request was sent: while one is high, that monitor was silent. */
+static void write_answers(struct perfetto *p)
+{
+	for (unsigned i = 0; i < p->run->answers->len; i++) {
+		const struct answer *a = &g_array_index(p->run->answers, struct answer, i);
+		struct event e = begin_event(p, a->sent_at_ns, TRACK_OF_MONITOR, TYPE_COUNTER);
+
+		pb_double(p->out, EVENT_DOUBLE_COUNTER, a->latency_ns / 1e6);
+		end_event(p, e);
+	}
+}
+
+/* What the overhead budget made of the recording. */
+static void write_thinnings(struct perfetto *p)
+{
+	for (unsigned i = 0; i < p->run->thinnings->len; i++) {
+		const struct thinning *t = &g_array_index(p->run->thinnings, struct thinning, i);
+		struct event e = begin_event(p, t->at_ns, TRACK_OF_LOSSES, TYPE_INSTANT);
+
+		named(p, CATEGORY_LOST, "over the budget: from here on");
+		say(p, "recorded", t->level);
+		say_value(p, "cores", t->cores);
 		end_event(p, e);
 	}
 }
@@ -747,7 +787,9 @@ void perfetto_run(struct perfetto *p, struct run *run, const char *name, int64_t
 		write_clocks(p);
 	write_tracks(p, name);
 	write_recording(p, every_hold);
+	write_thinnings(p);
 	write_losses(p);
+	write_answers(p);
 	write_marks(p);
 }
 

@@ -306,6 +306,14 @@ static bool load_thinning(sqlite3_stmt *s, struct run *run)
 	return true;
 }
 
+static bool load_answer(sqlite3_stmt *s, struct run *run)
+{
+	struct answer a = {.sent_at_ns = num(s, 0), .latency_ns = num(s, 1)};
+
+	g_array_append_val(run->answers, a);
+	return true;
+}
+
 static bool load_head(sqlite3_stmt *s, struct run *run)
 {
 	int c = 0;
@@ -381,6 +389,8 @@ static const struct table tables[] = {
 	{"hold_waker", "SELECT hold, thread FROM hold_waker WHERE run = ?", load_hold_waker},
 	{"thinning", "SELECT at_ns, level, cores FROM thinning WHERE run = ? ORDER BY id",
 	 load_thinning},
+	{"answer", "SELECT sent_at_ns, latency_ns FROM answer WHERE run = ? ORDER BY id",
+	 load_answer},
 };
 
 static int load_table(struct store *store, const struct table *table, int64_t id, struct run *run,

@@ -265,6 +265,17 @@ static bool save_thinnings(sqlite3_stmt *s, const struct run *run)
 	return true;
 }
 
+static bool save_answers(sqlite3_stmt *s, const struct run *run)
+{
+	for (unsigned i = 0; i < run->answers->len; i++) {
+		const struct answer *a = &g_array_index(run->answers, struct answer, i);
+
+		if (store_step(s, "iuii", run->id, i, a->sent_at_ns, a->latency_ns) != SQLITE_DONE)
+			return false;
+	}
+	return true;
+}
+
 static const struct table tables[] = {
 	{"INSERT INTO thread VALUES (?,?,?,?,?,?)", save_threads},
 	{"INSERT INTO site VALUES (?,?,?,?,?)", save_sites},
@@ -285,6 +296,7 @@ static const struct table tables[] = {
 	{"INSERT INTO hold_stack VALUES (?,?,?,?)", save_hold_stacks},
 	{"INSERT INTO hold_waker VALUES (?,?,?)", save_hold_wakers},
 	{"INSERT INTO thinning VALUES (?,?,?,?,?)", save_thinnings},
+	{"INSERT INTO answer VALUES (?,?,?,?)", save_answers},
 };
 
 static int save_run(struct store *store, struct run *run, struct store_error *err)

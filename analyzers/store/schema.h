@@ -94,12 +94,15 @@
 	" PRIMARY KEY (run, hold)) WITHOUT ROWID;"                                                 \
 	"CREATE TABLE IF NOT EXISTS thinning ("                                                    \
 	" run INTEGER NOT NULL, id INTEGER NOT NULL, at_ns INTEGER NOT NULL, level TEXT NOT NULL," \
-	" cores REAL NOT NULL, PRIMARY KEY (run, id)) WITHOUT ROWID;"
+	" cores REAL NOT NULL, PRIMARY KEY (run, id)) WITHOUT ROWID;"                              \
+	"CREATE TABLE IF NOT EXISTS answer ("                                                      \
+	" run INTEGER NOT NULL, id INTEGER NOT NULL, sent_at_ns INTEGER NOT NULL,"                 \
+	" latency_ns INTEGER NOT NULL, PRIMARY KEY (run, id)) WITHOUT ROWID;"
 
 /* Every table that belongs to a run, by its `run` column. */
 #define STORE_RUN_TABLES                                                                           \
 	"thread", "site", "usage", "histogram", "blocking", "hold", "hold_blocking", "phase",      \
 		"point", "lost", "metric", "waking", "charge", "frame", "stack", "stack_frame",    \
-		"hold_stack", "hold_waker", "thinning"
+		"hold_stack", "hold_waker", "thinning", "answer"
 
 #endif

@@ -539,6 +539,8 @@ static void test_any_bytes(void)
 
 	if (!possible())
 		return;
+	/* babeltrace2 leaks what it had of a trace that it refuses. */
+	g_setenv("ASAN_OPTIONS", "detect_leaks=0", TRUE);
 	for (unsigned i = 0; i < 60; i++) {
 		g_autofree char *folder = NULL, *path = NULL, *bytes = NULL, *says = NULL;
 		struct lab_process *p;

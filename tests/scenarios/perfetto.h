@@ -13,6 +13,7 @@
 
 struct drawn_track {
 	uint64_t uuid, parent;
+	bool counter;
 	char *name; /* of a process or thread: its own */
 	int pid, tid;
 };
@@ -27,9 +28,17 @@ struct drawn {
 	GHashTable *args;	     /* name -> its value as text */
 };
 
+/* A counter's value from a time on. */
+struct drawn_value {
+	const struct drawn_track *track;
+	uint64_t at_ns;
+	double value;
+};
+
 struct drawing {
 	GHashTable *tracks; /* &uuid -> struct drawn_track */
 	GPtrArray *slices;  /* struct drawn, by beginning within their track */
+	GArray *values;	    /* struct drawn_value, in the trace's order */
 	GPtrArray *strings;
 	uint64_t monotonic_ns, realtime_ns, primary_clock;
 	GHashTable *interned; /* "sequence.field.id" -> text */
@@ -152,6 +161,8 @@ static inline void read_track(struct drawing *d, const struct wire *m)
 			t->parent = w.value;
 		else if (w.field == 2)
 			t->name = g_strndup((const char *)w.at, w.size);
+		else if (w.field == 8)
+			t->counter = true;
 		if (w.field != 3 && w.field != 4)
 			continue;
 		WIRE_EACH(n, &w)
@@ -282,6 +293,16 @@ static inline void read_event(struct drawing *d, const struct wire *m, uint64_t 
 	}
 	g_assert_nonnull(track);
 	g_assert_true(g_hash_table_contains(d->ready, GUINT_TO_POINTER(sequence)));
+	g_assert_true(track->counter == (type == 4));
+	if (type == 4) {
+		struct drawn_value v = {.track = track, .at_ns = ns};
+
+		WIRE_EACH(w, m)
+		if (w.field == 44)
+			memcpy(&v.value, &w.value, sizeof(v.value));
+		g_array_append_val(d->values, v);
+		return;
+	}
 	if (type == 2) {
 		s = innermost(d, track, ns);
 		g_assert_nonnull(s);
@@ -362,6 +383,7 @@ static inline struct drawing *drawing_read(const char *path)
 	g_assert_cmpint(gzclose(file), ==, Z_OK);
 	d->tracks = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, free_track);
 	d->slices = g_ptr_array_new_with_free_func(free_slice);
+	d->values = g_array_new(FALSE, FALSE, sizeof(struct drawn_value));
 	d->strings = g_ptr_array_new_with_free_func(g_free);
 	d->interned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	d->ready = g_hash_table_new(NULL, NULL);
@@ -385,6 +407,7 @@ static inline void drawing_free(struct drawing *d)
 	g_hash_table_unref(d->interned);
 	g_hash_table_unref(d->ready);
 	g_ptr_array_unref(d->strings);
+	g_array_unref(d->values);
 	g_free(d);
 }
 

@@ -60,6 +60,8 @@ static struct run *small_run(unsigned pid, const char *label)
 	const struct frame frames[] = {{"/bin/qemu", 0x1234, "aio_poll", 0x10, true},
 				       {"/bin/qemu", 0x2345, "nearby", 0x20, false},
 				       {"/lib/libc.so.6", 0x3456, "", 0, false}};
+	const struct answer answers[] = {{1100000000, 250000}, {1105000000, 15500000}};
+	const struct thinning thinning = {1300000000, "holds", 0.25};
 	struct run *run = run_new();
 	unsigned loop, odd, cpu, stack[3];
 	struct hold *h;
@@ -115,6 +117,8 @@ static struct run *small_run(unsigned pid, const char *label)
 	add_mark(run, 1150000000, PHASE_START, "");
 	add_mark(run, 1160000000, PHASE_NONE, "");
 	run_set_metric(run, "downtime_ns", 40000000);
+	g_array_append_vals(run->answers, answers, G_N_ELEMENTS(answers));
+	g_array_append_val(run->thinnings, thinning);
 	return run;
 }
 
@@ -196,6 +200,18 @@ static void expect_phases(const struct drawing *d)
 	expect_slice(devices->pdata[1], "device sections", "virtio-net", 1111001000, 1125000000);
 }
 
+static void expect_answers(const struct drawing *d)
+{
+	const struct drawn_value *v = &g_array_index(d->values, struct drawn_value, 0);
+
+	g_assert_cmpuint(d->values->len, ==, 2);
+	g_assert_cmpstr(v->track->name, ==, "monitor answers after");
+	g_assert_cmpuint(v[0].at_ns, ==, 1100000000);
+	g_assert_cmpfloat(v[0].value, ==, 0.25);
+	g_assert_cmpuint(v[1].at_ns, ==, 1105000000);
+	g_assert_cmpfloat(v[1].value, ==, 15.5);
+}
+
 static void expect_honesty(const struct drawing *d, const char *label)
 {
 	g_autoptr(GPtrArray) recording = drawn_of(d, "recording", "recording");
@@ -210,8 +226,11 @@ static void expect_honesty(const struct drawing *d, const char *label)
 	g_assert_nonnull(strstr(drawn_arg(recording->pdata[0], "holds_recorded_one_by_one"),
 				"1000000 ns and longer"));
 	/* What happens at every attach is no loss. */
-	g_assert_cmpuint(lost->len, ==, 1);
-	g_assert_cmpstr(drawn_arg(lost->pdata[0], "count"), ==, "7");
+	g_assert_cmpuint(lost->len, ==, 2);
+	g_assert_cmpuint(((struct drawn *)lost->pdata[0])->begin_ns, ==, 1300000000);
+	g_assert_cmpstr(drawn_arg(lost->pdata[0], "recorded"), ==, "holds");
+	g_assert_cmpstr(drawn_arg(lost->pdata[1], "count"), ==, "7");
+	expect_answers(d);
 	g_assert_cmpuint(d->primary_clock, ==, 3);
 	g_assert_cmpuint(d->monotonic_ns, ==, 1000000000);
 	g_assert_cmpuint(d->realtime_ns, ==, 1700000000000000000);
