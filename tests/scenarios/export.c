@@ -15,6 +15,13 @@
 
 #define OPEN_METRICS "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n"
 
+/* A sanitizer keeps what was freed, and takes its time. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool lean = false;
+#else
+static const bool lean = true;
+#endif
+
 /* An exporter of our own, that sees only this test's processes. */
 struct exporter {
 	struct lab_process *process;
@@ -509,7 +516,8 @@ static void cycles(void)
 	g_assert_cmpuint(after.maps, ==, before.maps);
 	g_assert_cmpuint(after.links, ==, before.links);
 	g_assert_cmpfloat(after.records, <=, before.records);
-	g_assert_cmpfloat(after.memory, <, before.memory + 4e6);
+	if (lean)
+		g_assert_cmpfloat(after.memory, <, before.memory + 4e6);
 	g_assert_null(strstr(text, fresh));
 	/* One may have been taken for two: found, lost and found again. */
 	g_assert_cmpfloat(value_of(text, "bqlstat_attaches_total{result=\"attached\"}"), >=,
@@ -589,12 +597,13 @@ static void fifty(void)
 		       "core at a scrape a second, %.1f MB",
 		       N, strlen(text) / 1e3, best / 1e6, control / 1e6, calm * 100, memory / 1e6);
 	g_assert_cmpuint(best, <, 50000000 + 20 * control);
-	g_assert_cmpfloat(memory, <, 40e6);
+	if (lean)
+		g_assert_cmpfloat(memory, <, 40e6);
 	/*
 	 * Of the calmest second: each has the same work of ours, and in some it also has to look at
 	 * programs that others on this machine have just built and started.
 	 */
-	g_assert_cmpfloat(calm, <, 0.01);
+	g_assert_cmpfloat(calm, <, lean ? 0.01 : 0.1);
 	for (unsigned i = 0; i < N; i++)
 		lab_process_free(p[i]);
 	stop_exporter(&x);
@@ -658,7 +667,8 @@ static void bad_clients(void)
 	text = scrape(&x, NULL);
 	after = value_of(text, "process_resident_memory_bytes");
 	g_test_message("memory %.1f -> %.1f MB", before / 1e6, after / 1e6);
-	g_assert_cmpfloat(after, <, before + 12e6);
+	if (lean)
+		g_assert_cmpfloat(after, <, before + 12e6);
 	for (unsigned i = 0; i < SLOW + GREEDY; i++)
 		close(fds[i]);
 	lab_process_free(p);
