@@ -140,35 +140,67 @@ static void add_whole(struct builder *b)
 			  });
 }
 
-static char *site_name(struct builder *b, const struct row *row)
+/*
+ * By the thread's role, not its name: a thread that was just born, or is about to end, has another
+ * one, and so would its site in some of the runs.
+ */
+static char *site_name(struct builder *b, const struct usage *u)
 {
-	const struct site *s = &g_array_index(b->run->sites, struct site, row->site);
+	const struct site *s = &g_array_index(b->run->sites, struct site, u->site);
+	const struct thread *t = &g_array_index(b->run->threads, struct thread, u->thread);
 	g_autofree char *own = g_strdup_printf("%s:%u", render_file(s->file), s->line);
 	const char *matched = b->sites ? g_hash_table_lookup(b->sites, own) : NULL;
 
-	return g_strdup_printf("%s%s %s", matched ?: own, s->cond ? " (condvar)" : "", row->who);
+	return g_strdup_printf("%s%s %s", matched ?: own, s->cond ? " (condvar)" : "",
+			       role_name(t->role));
+}
+
+struct at_site {
+	struct histogram hold, wait;
+};
+
+static void add_site(struct builder *b, const char *name, const struct at_site *s)
+{
+	if (s->hold.count)
+		add_three(b, FIGURE_SITE, name, "site", "hold.",
+			  (struct three){
+				  run_hold_ns(b->run, histogram_quantile(&s->hold, 0.5)),
+				  run_hold_ns(b->run, histogram_quantile(&s->hold, 0.99)),
+				  run_hold_ns(b->run, s->hold.max_ns),
+			  });
+	if (s->wait.count)
+		add_three(b, FIGURE_SITE, name, "site", "wait.",
+			  (struct three){
+				  run_wait_ns(b->run, histogram_quantile(&s->wait, 0.5)),
+				  run_wait_ns(b->run, histogram_quantile(&s->wait, 0.99)),
+				  run_wait_ns(b->run, s->wait.max_ns),
+			  });
 }
 
 static void add_sites(struct builder *b)
 {
-	g_autoptr(GArray) rows = run_rows(b->run, false);
+	g_autoptr(GHashTable) sites =
+		g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+	g_autoptr(GPtrArray) names = g_ptr_array_new(); /* in the order they were first used */
 
-	for (unsigned i = 0; i < rows->len; i++) {
-		const struct row *r = &g_array_index(rows, struct row, i);
-		const struct site *s = &g_array_index(b->run->sites, struct site, r->site);
-		g_autofree char *subject = NULL;
+	for (unsigned i = 0; i < b->run->usages->len; i++) {
+		const struct usage *u = &g_array_index(b->run->usages, struct usage, i);
+		g_autofree char *name = site_name(b, u);
+		struct at_site *s = g_hash_table_lookup(sites, name);
 
 		/* Asked before the attach: the same place has its own row for all others. */
-		if (!*s->file)
+		if (!*g_array_index(b->run->sites, struct site, u->site).file)
 			continue;
-		subject = site_name(b, r);
-		if (r->holds)
-			add_three(b, FIGURE_SITE, subject, "site", "hold.",
-				  (struct three){r->hold_p50_ns, r->hold_p99_ns, r->hold_max_ns});
-		if (r->waits)
-			add_three(b, FIGURE_SITE, subject, "site", "wait.",
-				  (struct three){r->wait_p50_ns, r->wait_p99_ns, r->wait_max_ns});
+		if (!s) {
+			s = g_new0(struct at_site, 1);
+			g_ptr_array_add(names, name);
+			g_hash_table_insert(sites, g_steal_pointer(&name), s);
+		}
+		histogram_merge(&s->hold, &u->hold);
+		histogram_merge(&s->wait, &u->wait);
 	}
+	for (unsigned i = 0; i < names->len; i++)
+		add_site(b, names->pdata[i], g_hash_table_lookup(sites, names->pdata[i]));
 }
 
 /* Only the holds that were kept one by one know their phase. */

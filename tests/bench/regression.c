@@ -122,8 +122,8 @@ int main(int argc, char **argv)
 {
 	unsigned dances = argc > 1 ? (unsigned)atoi(argv[1]) : 10;
 	unsigned qemus = argc > 2 ? (unsigned)atoi(argv[2]) : 10;
-	bool ok =
-		trials("lockdance", dances, record_dances, "site[migration/savevm.c:2 a].hold.p50");
+	bool ok = trials("lockdance", dances, record_dances,
+			 "site[migration/savevm.c:2 migration].hold.p50");
 
 	ok &= trials("QEMU behind a proxy", qemus, record_qemus, "hold.max");
 	return !ok;

@@ -296,7 +296,7 @@ static void finds_slowdown(void)
 		}
 		g_assert_cmpuint(x->runs->len, ==, RUNS);
 		compared = compare(x, y, &options);
-		c = compared_find(compared, "site[migration/savevm.c:2 a].hold.p50");
+		c = compared_find(compared, "site[migration/savevm.c:2 migration].hold.p50");
 		g_assert_nonnull(c);
 		found += c->verdict == VERDICT_WORSE;
 		compared_free(compared);
