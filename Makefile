@@ -289,7 +289,7 @@ $(O)/demo $(O)/demo-dashboard: $(O)/%: $(O)/analyzers/lab/%.o $(O)/liblab.a $(TR
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
 $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
-	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
 
 $(O)/tests/soak/soak: $(O)/tests/soak/plan.o
 
@@ -304,7 +304,7 @@ $(O)/vm-init: tests/vm/init.c tests/vm/vm.h
 	$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
 
 # The thread's logic without QEMU and detours: the sanitizers see into this one.
-$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o) \
+$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o receivers.o) \
 	$(filter-out %/install.o,$(TRACE))
 
 $(O)/tests/scenarios/usdt.o: | $(O)/tests/scenarios/usdt.skel.h

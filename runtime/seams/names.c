@@ -63,10 +63,13 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_IOHANDLER_CONTEXT] = {"IOHANDLER_CONTEXT", true, {"iohandler_get_aio_context"}},
 	[SEAM_THREAD_CREATE] = {"THREAD_CREATE", true, {"qemu_thread_create"}},
 	[SEAM_THREAD_JOIN] = {"THREAD_JOIN", true, {"qemu_thread_join"}},
+	[SEAM_SEM_WAIT] = {"SEM_WAIT", true, {"qemu_sem_wait"}},
+	[SEAM_SEM_TIMEDWAIT] = {"SEM_TIMEDWAIT", true, {"qemu_sem_timedwait"}},
 	[SEAM_RCU_REGISTER] = {"RCU_REGISTER", true, {"rcu_register_thread"}},
 	[SEAM_RCU_UNREGISTER] = {"RCU_UNREGISTER", true, {"rcu_unregister_thread"}},
 	[SEAM_FILE_SHUTDOWN] = {"FILE_SHUTDOWN", true, {"qemu_file_shutdown"}},
 	[SEAM_FILE_GET_ERROR] = {"FILE_GET_ERROR", true, {"qemu_file_get_error"}},
+	[SEAM_FILE_SET_ERROR] = {"FILE_SET_ERROR", true, {"qemu_file_set_error"}},
 	[SEAM_PEEK_BUFFER] = {"PEEK_BUFFER", true, {"qemu_peek_buffer"}},
 	[SEAM_OBJECT_TYPE] = {"OBJECT_TYPE", true, {"object_get_typename"}},
 	[SEAM_ENUM_NAME] = {"ENUM_NAME", true, {"qapi_enum_lookup"}},
@@ -78,6 +81,12 @@ static const char *const variables[SEAM_VARIABLES][GENERATIONS] = {
 	[SEAM_COND_TIMEDWAIT_HOOK] = {"qemu_cond_timedwait_func"},
 	[SEAM_MIGRATION_STATUS] = {"MigrationStatus_lookup"},
 };
+
+bool seam_is_receiver(const char *thread)
+{
+	/* Before and after 9.1. */
+	return !strncmp(thread, "multifdrecv_", 12) || !strncmp(thread, "mig/dst/recv_", 13);
+}
 
 const char *seam_id_name(enum seam_id id)
 {
@@ -103,8 +112,8 @@ bool seam_map_vmstate_bool(const struct seam_map *map)
 uint64_t seam_map_variable(const struct seam_map *map, enum seam_variable id)
 {
 	for (int g = map->generation; g >= 0; g--) {
-		uint64_t vaddr = variables[id][g] ? image_variable(&map->image, variables[id][g])
-						  : 0;
+		uint64_t vaddr =
+			variables[id][g] ? image_variable(&map->image, variables[id][g]) : 0;
 
 		if (vaddr)
 			return vaddr;

@@ -80,10 +80,13 @@ enum seam_id {
 	SEAM_IOHANDLER_CONTEXT, /* AioContext * (void) */
 	SEAM_THREAD_CREATE,	/* (QemuThread *, name, fn, arg, mode) */
 	SEAM_THREAD_JOIN,	/* void * (QemuThread *) */
+	SEAM_SEM_WAIT,		/* (QemuSemaphore *) */
+	SEAM_SEM_TIMEDWAIT,	/* int (QemuSemaphore *, int ms): 0, or -1 when the time is over */
 	SEAM_RCU_REGISTER,
 	SEAM_RCU_UNREGISTER,
 	SEAM_FILE_SHUTDOWN,  /* int (QEMUFile *) */
 	SEAM_FILE_GET_ERROR, /* int (QEMUFile *) */
+	SEAM_FILE_SET_ERROR, /* (QEMUFile *, int negative errno): its reader fails */
 	SEAM_PEEK_BUFFER,    /* size_t (QEMUFile *, uint8_t **, size_t size, size_t offset) */
 	SEAM_OBJECT_TYPE,    /* const char * (Object *): its type's name */
 	SEAM_ENUM_NAME,	     /* const char * (const QEnumLookup *, int) */
@@ -207,6 +210,8 @@ bool seam_map_vmstate_bool(const struct seam_map *map);
 const struct seam_function *seam_map_function(const struct seam_map *map, enum seam_id id);
 /* Our own name for it, e.g. "BQL_LOCK": for messages about builds that lack it. */
 const char *seam_id_name(enum seam_id id);
+/* Whether a thread's name, as QEMU gives it, is that of a multifd channel of an incoming load. */
+bool seam_is_receiver(const char *thread);
 /* What a build of this generation ought to call it; NULL: it has no name, or did not exist. */
 const char *seam_map_wanted(const struct seam_map *map, enum seam_id id);
 

@@ -23,6 +23,7 @@
 #include "runtime/thread/core.h"
 #include "runtime/thread/load.h"
 #include "runtime/thread/policy.h"
+#include "runtime/thread/receivers.h"
 #include "runtime/thread/scope.h"
 #include "runtime/trace/hooks.h"
 #include "runtime/trace/trace.h"
@@ -339,9 +340,15 @@ static long wait_for_multifd(long (*wait)(void), const char *what)
 	return r;
 }
 
+static long sync_receivers(void)
+{
+	return receivers_sync(load.file);
+}
+
 long load_multifd_recv_sync(void)
 {
-	return wait_for_multifd(original.multifd_recv_sync, "sync");
+	return wait_for_multifd(in_load_thread ? sync_receivers : original.multifd_recv_sync,
+				"sync");
 }
 
 /*

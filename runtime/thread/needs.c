@@ -10,6 +10,7 @@
 #include "runtime/detour/detour.h"
 #include "runtime/thread/load.h"
 #include "runtime/thread/needs.h"
+#include "runtime/thread/receivers.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -25,6 +26,8 @@ const struct need_call needs_calls[] = {
 	{SEAM_IOHANDLER_CONTEXT, &qemu.iohandler_context},
 	{SEAM_THREAD_CREATE, &qemu.thread_create},
 	{SEAM_THREAD_JOIN, &qemu.thread_join},
+	{SEAM_SEM_TIMEDWAIT, &qemu.sem_timedwait},
+	{SEAM_FILE_SET_ERROR, &qemu.file_set_error},
 	{SEAM_RCU_REGISTER, &qemu.rcu_register},
 	{SEAM_RCU_UNREGISTER, &qemu.rcu_unregister},
 };
@@ -37,6 +40,10 @@ const struct need_detour needs_detours[] = {
 	{SEAM_CHANNEL_WAIT, STANDS_FOR(channel_wait)},
 	{SEAM_CHANNEL_READ, STANDS_FOR(channel_read), .results = 1},
 	{SEAM_MULTIFD_RECV_SYNC, STANDS_FOR(multifd_recv_sync), .results = 1},
+	{SEAM_SEM_WAIT, .replacement = receivers_sem_wait, .original = (void **)&original.sem_wait,
+	 .bypass = &receivers_not_awaited},
+	{SEAM_THREAD_CREATE, .replacement = receivers_thread_create,
+	 .original = (void **)&original.thread_create},
 	{SEAM_FILE_READ_AT, STANDS_FOR(file_read_at), .results = 1, .without = "mapped-ram"},
 	{SEAM_MULTIFD_RECV, STANDS_FOR(multifd_recv), .results = 1, .without = "mapped-ram"},
 	{SEAM_FD_READABLE_YIELD, STANDS_FOR(fd_readable_yield)},

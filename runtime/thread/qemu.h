@@ -13,6 +13,7 @@ typedef struct QEMUFile QEMUFile;
 typedef struct QIOChannel QIOChannel;
 typedef struct Coroutine Coroutine;
 typedef struct AioContext AioContext;
+typedef struct QemuSemaphore QemuSemaphore;
 
 /* QEMU's is a pthread_t on every version; the room is for what a later one might add. */
 typedef struct QemuThread {
@@ -42,6 +43,8 @@ struct qemu {
 	void (*thread_create)(QemuThread *thread, const char *name, void *(*fn)(void *), void *arg,
 			      int mode);
 	void *(*thread_join)(QemuThread *thread);
+	int (*sem_timedwait)(QemuSemaphore *sem, int ms); /* 0, or -1: the time is over */
+	void (*file_set_error)(QEMUFile *f, int error);
 	bool vmstate_bool; /* vmstate_load returns true for success; else 0 */
 	void (*rcu_register)(void);
 	void (*rcu_unregister)(void);
@@ -57,6 +60,9 @@ struct originals {
 	/* What follows `ioc` differs by version; garbage beyond the last. */
 	long (*channel_read)(QIOChannel *ioc, long a, long b, long c, long d, long e, long f);
 	long (*multifd_recv_sync)(void); /* void so far: whatever it returns is passed on */
+	void (*sem_wait)(QemuSemaphore *sem);
+	void (*thread_create)(QemuThread *thread, const char *name, void *(*fn)(void *), void *arg,
+			      int mode);
 	long (*file_read_at)(QEMUFile *f, void *buffer, long size, long offset); /* size_t */
 	long (*multifd_recv)(void);						 /* bool */
 	void (*fd_readable_yield)(int fd);

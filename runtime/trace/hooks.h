@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct seam_map;
+struct QemuThread;
 
 /*
  * Put in what only tracing needs: after the policy's own detours, before main(). Returns the number
@@ -21,6 +22,12 @@ struct seam_map;
 unsigned int trace_install(const struct seam_map *map, uint64_t bias, char *text, size_t size);
 /* It was done, in full or in part. */
 bool trace_installed(void);
+
+/* Create a thread by `create`, which is QEMU's own; other arguments as for that. */
+void trace_thread_create(void (*create)(struct QemuThread *thread, const char *name,
+					void *(*fn)(void *), void *arg, int mode),
+			 struct QemuThread *thread, const char *name, void *(*fn)(void *),
+			 void *arg, int mode);
 
 /* The main thread: a load begins and ends. `co`: the coroutine that reads it, NULL: a thread. */
 void trace_incoming_begin(const void *stream, const char *policy, const void *co);

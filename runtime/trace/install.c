@@ -45,7 +45,6 @@ static const struct patch section_patches[] = {
 };
 
 static const struct patch thread_patches[] = {
-	{SEAM_THREAD_CREATE, trace_thread_create, &trace_original.thread_create, 0, NULL},
 	{SEAM_THREAD_JOIN, trace_thread_join, &trace_original.thread_join, 1, NULL},
 };
 

@@ -30,8 +30,6 @@ struct trace_originals {
 	size_t (*get_string)(void *f, char *buffer);
 
 	void (*set_state)(int *state, int from, int to);
-	void (*thread_create)(void *thread, const char *name, void *(*fn)(void *), void *arg,
-			      int mode);
 	void *(*thread_join)(void *thread);
 	void (*activate)(void *errp);
 	void (*vm_start)(void);
@@ -60,7 +58,6 @@ void trace_stream_forget(void);	     /* no incoming migration is left */
 
 /* life.c */
 void trace_set_state(int *state, int from, int to);
-void trace_thread_create(void *thread, const char *name, void *(*fn)(void *), void *arg, int mode);
 void *trace_thread_join(void *thread);
 void trace_activate(void *errp);
 void trace_vm_start(void);

@@ -47,9 +47,12 @@ static void *begin_thread(void *opaque)
 	return r;
 }
 
-void trace_thread_create(void *thread, const char *name, void *(*fn)(void *), void *arg, int mode)
+void trace_thread_create(void (*create)(struct QemuThread *thread, const char *name,
+					void *(*fn)(void *), void *arg, int mode),
+			 struct QemuThread *thread, const char *name, void *(*fn)(void *),
+			 void *arg, int mode)
 {
-	struct start *start = malloc(sizeof(*start));
+	struct start *start = trace_is_installed ? malloc(sizeof(*start)) : NULL;
 
 	if (start) {
 		start->fn = fn;
@@ -58,9 +61,10 @@ void trace_thread_create(void *thread, const char *name, void *(*fn)(void *), vo
 		fn = begin_thread;
 		arg = start;
 	}
-	trace_original.thread_create(thread, name, fn, arg, mode);
+	create(thread, name, fn, arg, mode);
 	/* A QemuThread begins with its pthread_t. */
-	TRACE(thread_create, name ? name : "", *(unsigned long *)thread);
+	if (trace_is_installed)
+		TRACE(thread_create, name ? name : "", *(unsigned long *)thread);
 }
 
 void *trace_thread_join(void *thread)

@@ -19,6 +19,7 @@
 #include "runtime/thread/control.h"
 #include "runtime/thread/core.h"
 #include "runtime/thread/load.h"
+#include "runtime/thread/receivers.h"
 #include "runtime/thread/policy.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

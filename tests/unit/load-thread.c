@@ -159,6 +159,103 @@ static void untouched(void)
 	g_assert_cmpint(host_now().registered, ==, 0);
 }
 
+/* ---- multifd's receivers ---- */
+
+static struct {
+	pthread_t threads[2];
+	int created;
+	int words;  /* the semaphore that they post */
+	int let_go; /* they end */
+	int error;  /* that the stream was given */
+} receivers;
+
+static void create_receiver(QemuThread *thread, const char *name, void *(*fn)(void *), void *arg,
+			    int mode)
+{
+	(void)thread;
+	(void)name;
+	(void)mode;
+	g_assert_cmpint(pthread_create(&receivers.threads[receivers.created++], NULL, fn, arg), ==,
+			0);
+}
+
+static int word_wait(QemuSemaphore *sem, int ms)
+{
+	gint64 end = g_get_monotonic_time() + ms * 1000;
+	int *words = (int *)sem, r;
+
+	for (;;) {
+		pthread_mutex_lock(&host_state);
+		r = *words ? 0 : -1;
+		*words -= !r;
+		pthread_mutex_unlock(&host_state);
+		if (!r || g_get_monotonic_time() >= end)
+			return r;
+		g_usleep(1000);
+	}
+}
+
+static void give_error(QEMUFile *f, int error)
+{
+	g_assert_true(f == (QEMUFile *)&receivers);
+	receivers.error = error;
+}
+
+static void *speaks(void *unused)
+{
+	host_add(&receivers.words, 1);
+	while (word_wait((QemuSemaphore *)&receivers.let_go, 10))
+		;
+	return unused;
+}
+
+static void *says_nothing(void *unused)
+{
+	return unused;
+}
+
+static long wait_for_words(void)
+{
+	for (int i = 0; i < 2; i++)
+		receivers_sem_wait((QemuSemaphore *)&receivers.words);
+	host_add(&receivers.let_go, 2);
+	return 7;
+}
+
+static int syncs(QEMUFile *f, void *errp)
+{
+	(void)f;
+	(void)errp;
+	load_ram(ram_start);
+	g_assert_cmpint(load_multifd_recv_sync(), ==, 7);
+	host_step(true);
+	return receivers.error;
+}
+
+/* One that ends without its word must not keep the load for ever; all others are waited for. */
+static void receivers_end(gconstpointer policy)
+{
+	static const struct {
+		void *(*second)(void *);
+		int result;
+	} cases[] = {{speaks, 0}, {says_nothing, -EIO}, {speaks, 0}};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		host_init(policy);
+		memset(&receivers, 0, sizeof(receivers));
+		qemu.sem_timedwait = word_wait;
+		qemu.file_set_error = give_error;
+		original.multifd_recv_sync = wait_for_words;
+		original.thread_create = create_receiver;
+		receivers_thread_create(NULL, "multifdrecv_0", speaks, NULL, QEMU_THREAD_JOINABLE);
+		receivers_thread_create(NULL, "mig/dst/recv_1", cases[i].second, NULL,
+					QEMU_THREAD_JOINABLE);
+		g_assert_cmpint(run_load(syncs, (QEMUFile *)&receivers, NULL), ==, cases[i].result);
+		for (int t = 0; t < 2; t++)
+			pthread_join(receivers.threads[t], NULL);
+	}
+}
+
 /* ---- load threads ---- */
 
 static void *needs_lock(void *unused)
@@ -622,7 +719,7 @@ int main(int argc, char **argv)
 	} each[] = {
 		{"balanced", balanced}, {"load-threads", load_threads},
 		{"kicked", kicked},	{"fair", fair},
-		{"nobody", nobody},
+		{"nobody", nobody},	{"receivers", receivers_end},
 	};
 
 	g_test_init(&argc, &argv, NULL);
