@@ -698,6 +698,60 @@ static void by_pid(void)
 	}
 }
 
+/* With the powers that the systemd unit leaves it, and no others. */
+static void as_the_unit(void)
+{
+	g_autofree char *vm = named("unit"), *unit = NULL, *powers = NULL, *says = NULL;
+	g_autofree char *here = g_canonicalize_filename(lab_program("bqlstat"), NULL);
+	g_autofree char *setpriv = g_find_program_in_path("setpriv");
+	g_autoptr(GString) bounding = g_string_new("-all");
+	g_auto(GStrv) words = NULL;
+	struct lab_process *p;
+	struct exporter x;
+	int code;
+
+	if (!setpriv || geteuid()) {
+		g_test_skip("needs root and setpriv");
+		return;
+	}
+	while (!unit && strlen(here) > 1) {
+		char *up = g_path_get_dirname(here);
+		g_autofree char *path =
+			g_build_filename(up, "docs", "bqlstat-export.service", NULL);
+
+		g_file_get_contents(path, &unit, NULL, NULL);
+		g_free(here);
+		here = up;
+	}
+	g_assert_nonnull(unit);
+	powers = strstr(unit, "\nCapabilityBoundingSet=");
+	g_assert_nonnull(powers);
+	powers = g_strndup(powers + 23, strcspn(powers + 23, "\n"));
+	words = g_strsplit(powers, " ", -1);
+	for (char **word = words; *word; word++) {
+		g_autofree char *name = g_ascii_strdown(*word + strlen("CAP_"), -1);
+
+		g_string_append_printf(bounding, ",+%s", name);
+	}
+	g_snprintf(x.at, sizeof(x.at), "127.0.0.1:%u", lab_free_port());
+	x.process = lab_process_new((const char *[]){setpriv, "--bounding-set", bounding->str,
+						     "--inh-caps", "-all", "--no-new-privs",
+						     lab_program("bqlstat"), "export", "--listen",
+						     x.at, "--match", vm, NULL},
+				    NULL, NULL);
+	if (!lab_process_expect(x.process, "serving", PATIENCE_MS, NULL)) {
+		says = lab_process_stderr(x.process);
+		g_error("%s: %s", bounding->str, says);
+	}
+	p = dance(vm, "thread IO one; repeat 5; lock main-loop.c:1; unlock; end");
+	wait_traced(&x, vm, true);
+	lab_process_free(p);
+	lab_process_kill(x.process, SIGTERM);
+	says = outcome(x.process, &code);
+	g_assert_cmpint(code, ==, 0);
+	lab_process_free(x.process);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -707,6 +761,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/export/figures", figures);
 	g_test_add_func("/export/unfinished", unfinished);
 	g_test_add_func("/export/by-pid", by_pid);
+	g_test_add_func("/export/as-the-unit", as_the_unit);
 	g_test_add_func("/export/bad-clients", bad_clients);
 	g_test_add_func("/export/cycles", cycles);
 	g_test_add_func("/export/fifty", fifty);
