@@ -57,9 +57,14 @@ static int64_t unix_ns(uint64_t at_ns)
 
 void book_init(struct book *book)
 {
-	g_mutex_init(&book->lock);
+	pthread_condattr_t clock;
+
+	pthread_mutex_init(&book->lock, NULL);
 	book->vms = g_ptr_array_new();
-	g_cond_init(&book->updated);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&book->updated, &clock);
+	pthread_condattr_destroy(&clock);
 	book->wanted_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	book->tended_ns = now_ns();
 }
@@ -70,8 +75,8 @@ void book_clear(struct book *book)
 		figures_free(book->vms->pdata[i]);
 	g_ptr_array_unref(book->vms);
 	close(book->wanted_fd);
-	g_cond_clear(&book->updated);
-	g_mutex_clear(&book->lock);
+	pthread_cond_destroy(&book->updated);
+	pthread_mutex_destroy(&book->lock);
 }
 
 /* ---- what the tracer reports ---- */
@@ -101,10 +106,10 @@ static void on_phase(void *opaque, int target, const struct abi_event_phase *eve
 
 	if (!m)
 		return;
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	figures_phase(m->figures, event->at_ns, unix_ns(event->at_ns), (enum phase)event->now.kind,
 		      device);
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	/* The policy may have been chosen for this load; its sums are complete at its end. */
 	if (event->now.kind == ABI_PHASE_RAM || event->now.kind == ABI_PHASE_NONE)
 		m->status_ns = now_ns();
@@ -205,18 +210,18 @@ static void on_appeared(void *opaque, const struct discovered *q)
 	m->figures->monitor = monitor_for(f, q);
 	g_ptr_array_add(f->members, m);
 	f->found++;
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	g_ptr_array_add(f->book->vms, m->figures);
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 }
 
 /* Its series end at once. Detaching takes the kernel up to a second: that comes when there is time.
  */
 static void forget(struct fleet *f, struct member *m)
 {
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	g_ptr_array_remove(f->book->vms, m->figures);
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	if (m->target >= 0) {
 		f->by_target[m->target] = NULL;
 		g_array_append_val(f->leavers, m->target);
@@ -259,11 +264,11 @@ static void refuse(struct fleet *f, struct member *m, int ret, const char *why)
 	bool again = (ret == -EAGAIN || ret == -EBUSY) && ++m->tries < RETRIES;
 
 	m->try_ns = again ? now_ns() + RETRY_NS : 0;
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	g_free(m->figures->refusal);
 	m->figures->refusal = g_strdup(why);
 	f->book->self.refused += !again;
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	if (!again && !f->options->quiet)
 		fprintf(stderr, "bqlstat: %s is not traced: %s\n", m->figures->vm, why);
 }
@@ -295,7 +300,7 @@ static void attach(struct fleet *f, struct member *m)
 	run = collector_update(f->collector, target);
 	tracer_span(f->tracer, target, &begin_ns, &now);
 	m->status_ns = now;
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	g_clear_pointer(&x->refusal, g_free);
 	g_free(x->version);
 	g_free(x->build_id);
@@ -305,7 +310,7 @@ static void attach(struct fleet *f, struct member *m)
 	x->attach_unix_ns = run->begin_unix_ns;
 	f->book->self.attached++;
 	figures_histogram_add(&f->book->self.attach, begin_ns - MIN(begin_ns, m->found_ns));
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	if (!f->options->quiet)
 		fprintf(stderr, "bqlstat: tracing %s (process %d, QEMU %s)\n", x->vm, m->pid,
 			run->qemu_version);
@@ -322,9 +327,9 @@ bool fleet_tend(struct fleet *f)
 		discover_poll(f->discover);
 	tracer_poll(f->tracer);
 	now = now_ns();
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	f->book->tended_ns = now;
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	/* First come, first served. */
 	for (unsigned i = 0; i < f->members->len; i++) {
 		struct member *m = f->members->pdata[i];
@@ -354,7 +359,7 @@ static void look_at_loadvm(struct fleet *f, struct member *m, uint64_t now)
 
 	if (mem_fd >= 0)
 		close(mem_fd);
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	if (under == UNDER_LOADVM) {
 		policy = *s.load_policy ? s.load_policy : s.policy;
 		*l = (struct figures_loadvm){true,
@@ -372,7 +377,7 @@ static void look_at_loadvm(struct fleet *f, struct member *m, uint64_t now)
 		g_free(m->figures->policy);
 		m->figures->policy = g_strdup(policy);
 	}
-	g_mutex_unlock(&f->book->lock);
+	pthread_mutex_unlock(&f->book->lock);
 	if (under == UNDER_NOTHING && settled)
 		m->status_ns = 0;
 	else
@@ -397,23 +402,23 @@ void fleet_update(struct fleet *f)
 			look_at_loadvm(f, m, begin);
 		run = collector_update(f->collector, m->target);
 		tracer_coverage(f->tracer, m->target, &coverage);
-		g_mutex_lock(&f->book->lock);
+		pthread_mutex_lock(&f->book->lock);
 		m->figures->level = coverage.level;
 		m->figures->recorded_ns = MAX(m->figures->recorded_ns, coverage.covered_ns);
 		m->figures->recorded_waits_ns =
 			MAX(m->figures->recorded_waits_ns, coverage.waits_ns);
 		figures_update(m->figures, run, now_ns());
-		g_mutex_unlock(&f->book->lock);
+		pthread_mutex_unlock(&f->book->lock);
 	}
-	g_mutex_lock(&f->book->lock);
+	pthread_mutex_lock(&f->book->lock);
 	self->pair_ns = cost->pair_ns;
 	self->hold_bias_ns = cost->hold_bias_ns;
 	self->wait_bias_ns = cost->wait_bias_ns;
 	tracer_room(f->tracer, &self->records_used, &self->records_room);
 	f->book->updated_ns = now_ns();
 	self->update_ns = f->book->updated_ns - begin;
-	g_cond_broadcast(&f->book->updated);
-	g_mutex_unlock(&f->book->lock);
+	pthread_cond_broadcast(&f->book->updated);
+	pthread_mutex_unlock(&f->book->lock);
 }
 
 bool fleet_over(const struct fleet *f)

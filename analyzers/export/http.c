@@ -22,7 +22,7 @@
 
 /* Figures this old are good enough; else wait this long for better ones. */
 #define FRESH_NS 50000000ULL
-#define WAIT_US	 250000
+#define WAIT_NS	 250000000ULL
 /* A main loop that has not come by for so long is stuck. Attaching takes a second or two. */
 #define STUCK_NS 30000000000ULL
 
@@ -152,14 +152,14 @@ static char *compress_text(const char *text, size_t size, size_t *out_size)
 /* With the lock held. The main loop may be busy attaching: then what there is must do. */
 static void refresh(struct book *book)
 {
-	gint64 until = g_get_monotonic_time() + WAIT_US;
-	uint64_t before = book->updated_ns;
+	uint64_t before = book->updated_ns, until_ns = now_ns() + WAIT_NS;
+	const struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
 
 	if (now_ns() - before < FRESH_NS)
 		return;
 	eventfd_write(book->wanted_fd, 1);
 	while (book->updated_ns == before)
-		if (!g_cond_wait_until(&book->updated, &book->lock, until))
+		if (pthread_cond_timedwait(&book->updated, &book->lock, &until))
 			break;
 }
 
@@ -178,11 +178,11 @@ static enum MHD_Result metrics(struct http *h, struct MHD_Connection *connection
 	if (g_atomic_int_get(&h->untaken) > UNTAKEN_BYTES)
 		return say(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
 			   "too many answers wait for slow readers\n");
-	g_mutex_lock(&h->book->lock);
+	pthread_mutex_lock(&h->book->lock);
 	refresh(h->book);
 	h->book->self.scrapes[format]++;
 	text = metrics_write(h->book, format);
-	g_mutex_unlock(&h->book->lock);
+	pthread_mutex_unlock(&h->book->lock);
 	size = text->len;
 	data = g_string_free(text, FALSE);
 	if (weight_of(header(connection, "Accept-Encoding"), "gzip") > 0)
@@ -200,10 +200,10 @@ static enum MHD_Result page(struct http *h, struct MHD_Connection *connection)
 	if (g_atomic_int_get(&h->untaken) > UNTAKEN_BYTES)
 		return say(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
 			   "too many answers wait for slow readers\n");
-	g_mutex_lock(&h->book->lock);
+	pthread_mutex_lock(&h->book->lock);
 	refresh(h->book);
 	text = page_write(h->book);
-	g_mutex_unlock(&h->book->lock);
+	pthread_mutex_unlock(&h->book->lock);
 	return send_body(h, connection, text, strlen(text), "text/html; charset=utf-8", false);
 }
 
@@ -211,9 +211,9 @@ static enum MHD_Result health(struct http *h, struct MHD_Connection *connection)
 {
 	bool stuck;
 
-	g_mutex_lock(&h->book->lock);
+	pthread_mutex_lock(&h->book->lock);
 	stuck = now_ns() > h->book->tended_ns + STUCK_NS;
-	g_mutex_unlock(&h->book->lock);
+	pthread_mutex_unlock(&h->book->lock);
 	return stuck ? say(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
 			   "the tracer has not answered for 30 s\n")
 		     : say(connection, MHD_HTTP_OK, "ok\n");

@@ -6,6 +6,8 @@
 #ifndef EXPORT_METRICS_H
 #define EXPORT_METRICS_H
 
+#include <pthread.h>
+
 #include "analyzers/export/exposition.h"
 #include "analyzers/export/figures.h"
 
@@ -19,15 +21,18 @@ struct metrics_self {
 	uint64_t records_used, records_room;
 };
 
-/* What is served. The lock guards all of it, each figure of each QEMU included. */
+/*
+ * What is served. The lock guards all of it, each figure of each QEMU included. (POSIX's and not
+ * GLib's, which a thread sanitizer does not see.)
+ */
 struct book {
-	GMutex lock;
+	pthread_mutex_t lock;
 	GPtrArray *vms; /* struct figures *, owned */
 	struct metrics_self self;
-	uint64_t tended_ns;  /* when the main loop last came by, CLOCK_MONOTONIC */
-	uint64_t updated_ns; /* how old the figures are */
-	GCond updated;	     /* they have just been brought up to date */
-	int wanted_fd;	     /* eventfd: a reader would like them to be */
+	uint64_t tended_ns;	/* when the main loop last came by, CLOCK_MONOTONIC */
+	uint64_t updated_ns;	/* how old the figures are */
+	pthread_cond_t updated; /* they have just been brought up to date */
+	int wanted_fd;		/* eventfd: a reader would like them to be */
 };
 
 /* Families in the order in which they are written. */

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -25,7 +26,7 @@ struct monitor {
 	char *path;
 	GThread *thread;
 	int stop_fd; /* eventfd */
-	GMutex lock;
+	pthread_mutex_t lock;
 	struct monitor_figures figures; /* under the lock */
 	uint64_t oldest_ns;		/* under the lock; 0: none is outstanding */
 
@@ -45,9 +46,9 @@ static void publish_oldest(struct monitor *m)
 {
 	const uint64_t *oldest = g_queue_peek_head(&m->sent);
 
-	g_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->lock);
 	m->oldest_ns = oldest ? *oldest : 0;
-	g_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static void hang_up(struct monitor *m)
@@ -58,12 +59,12 @@ static void hang_up(struct monitor *m)
 	m->greeted = m->capable = false;
 	g_string_truncate(m->input, 0);
 	g_queue_clear_full(&m->sent, g_free);
-	g_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->lock);
 	m->figures.up = false;
 	m->figures.status[0] = 0;
 	m->figures.total_bytes = 0;
 	m->oldest_ns = 0;
-	g_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static void dial(struct monitor *m)
@@ -118,7 +119,7 @@ static void take_migration(struct monitor *m, JsonObject *answer)
 
 	if (json_object_has_member(answer, "running"))
 		return;
-	g_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->lock);
 	g_strlcpy(m->figures.status,
 		  json_object_get_string_member_with_default(answer, "status", "none"),
 		  sizeof(m->figures.status));
@@ -127,7 +128,7 @@ static void take_migration(struct monitor *m, JsonObject *answer)
 	m->figures.transferred_bytes = ram ? member(ram, "transferred") : 0;
 	m->figures.remaining_bytes = ram ? member(ram, "remaining") : 0;
 	m->figures.total_bytes = ram ? member(ram, "total") : 0;
-	g_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static void take_answer(struct monitor *m, uint64_t now)
@@ -136,17 +137,17 @@ static void take_answer(struct monitor *m, uint64_t now)
 
 	if (!m->capable) {
 		m->capable = true;
-		g_mutex_lock(&m->lock);
+		pthread_mutex_lock(&m->lock);
 		m->figures.up = true;
-		g_mutex_unlock(&m->lock);
+		pthread_mutex_unlock(&m->lock);
 		return;
 	}
 	sent = g_queue_pop_head(&m->sent);
 	if (!sent)
 		return;
-	g_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->lock);
 	figures_histogram_add(&m->figures.latency, now - *sent);
-	g_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->lock);
 	publish_oldest(m);
 }
 
@@ -235,7 +236,7 @@ struct monitor *monitor_new(const char *path)
 	m->fd = -1;
 	m->input = g_string_new(NULL);
 	g_queue_init(&m->sent);
-	g_mutex_init(&m->lock);
+	pthread_mutex_init(&m->lock, NULL);
 	m->stop_fd = eventfd(0, EFD_CLOEXEC);
 	m->thread = g_thread_new("monitor", measure, m);
 	return m;
@@ -249,7 +250,7 @@ void monitor_free(struct monitor *m)
 	g_thread_join(m->thread);
 	close(m->stop_fd);
 	g_string_free(m->input, TRUE);
-	g_mutex_clear(&m->lock);
+	pthread_mutex_destroy(&m->lock);
 	g_free(m->path);
 	g_free(m);
 }
@@ -258,8 +259,8 @@ void monitor_read(struct monitor *m, struct monitor_figures *figures)
 {
 	uint64_t now = now_ns();
 
-	g_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->lock);
 	*figures = m->figures;
 	figures->waiting_ns = m->oldest_ns && now > m->oldest_ns ? now - m->oldest_ns : 0;
-	g_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
