@@ -104,6 +104,20 @@ static bool wait_ready(struct lab_prometheus *p, GError **error)
 	return false;
 }
 
+/* Prometheus may take 5 s to take up its targets. */
+static bool wait_scraped(struct lab_prometheus *p, GError **error)
+{
+	for (int i = 0; i < READY_MS / 100; i++) {
+		g_autoptr(JsonNode) up = lab_prometheus_query(p, "up == 1", 0, 0, NULL);
+
+		if (up && json_array_get_length(json_node_get_array(up)))
+			return true;
+		g_usleep(100000);
+	}
+	g_set_error(error, LAB_ERROR, LAB_ERROR_TIMEOUT, "Prometheus does not scrape");
+	return false;
+}
+
 struct lab_prometheus *lab_prometheus_new(const struct lab_prometheus_options *o, GError **error)
 {
 	const char *why, *program = lab_prometheus_program("prometheus", &why);
@@ -131,7 +145,7 @@ struct lab_prometheus *lab_prometheus_new(const struct lab_prometheus_options *o
 		(const char *[]){program, config_option, storage, listen, "--log.level=warn",
 				 "--enable-feature=exemplar-storage", assets, NULL},
 		NULL, error);
-	if (!p->process || !wait_ready(p, error)) {
+	if (!p->process || !wait_ready(p, error) || !wait_scraped(p, error)) {
 		lab_prometheus_free(p);
 		return NULL;
 	}

@@ -56,7 +56,7 @@ static bool start_dance(struct lab_stage *s, GError **error)
 	g_autofree char *name = g_strdup_printf("%s-dance", s->prefix);
 	const char *argv[] = {lab_program("lockdance"),
 			      "-e",
-			      "thread IO dance; lock main-loop.c:1; sleep 15000000; unlock; repeat "
+			      "thread IO dance; lock main-loop.c:1; sleep 20000000; unlock; repeat "
 			      "250; lock main-loop.c:1; unlock; idle 1000000; end",
 			      "--",
 			      "-name",

@@ -43,7 +43,7 @@ struct lab_prometheus_options {
 
 struct lab_prometheus;
 
-/* Running and ready. Its data are in the lab's folder. */
+/* Running, ready, and it has scraped. Its data are in the lab's folder. */
 struct lab_prometheus *lab_prometheus_new(const struct lab_prometheus_options *options,
 					  GError **error);
 void lab_prometheus_free(struct lab_prometheus *p);
