@@ -261,7 +261,8 @@ static void on_gone(void *opaque, const struct discovered *q)
 
 static void refuse(struct fleet *f, struct member *m, int ret, const char *why)
 {
-	bool again = (ret == -EAGAIN || ret == -EBUSY) && ++m->tries < RETRIES;
+	/* A slot may become free at any time; code that is being patched will not be for long. */
+	bool again = ret == -EBUSY || (ret == -EAGAIN && ++m->tries < RETRIES);
 
 	m->try_ns = again ? now_ns() + RETRY_NS : 0;
 	pthread_mutex_lock(&f->book->lock);
