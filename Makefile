@@ -141,8 +141,8 @@ N          ?= 500
 SEED       ?= 1
 soak: deps
 	+@$(MAKE) --no-print-directory all $(filter %/arrival %/arrival-ends %/arrival-changes \
-		%/scenarios/export,$(SCENARIOS)) $(O)/tests/soak/soak
-	@O=$(O) EXPORT_CYCLES=200 tests/run $(filter %/scenarios/export,$(SCENARIOS))
+		%/scenarios/export-many,$(SCENARIOS)) $(O)/tests/soak/soak
+	@O=$(O) EXPORT_CYCLES=200 tests/run $(filter %/scenarios/export-many,$(SCENARIOS))
 	@O=$(O) ARRIVAL=all TEST_TIMEOUT=3600 tests/run \
 		$(filter %/arrival %/arrival-ends %/arrival-changes,$(SCENARIOS))
 	@O=$(O) $(O)/tests/soak/soak $(N) $(SEED)
