@@ -11,9 +11,7 @@ static const struct fuzzer {
 	const char *name;
 	unsigned runs; /* a second or two each */
 } fuzzers[] = {
-	{"elf", 800},
-	{"relocate", 60000},
-	{"store", 100},
+	{"ctf", 2000}, {"elf", 800}, {"relocate", 60000}, {"store", 100}, {"unwind", 100},
 };
 
 static void run(gconstpointer opaque)
