@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "analyzers/command.h"
+#include "analyzers/launch.h"
 #include "analyzers/render/render.h"
 #include "analyzers/session.h"
 #include "runtime/seams/seams.h"
@@ -260,6 +261,9 @@ static int refuse_plain(struct capture *c)
 	struct seam_error err;
 	struct seam_map *map;
 
+	if (launch_daemonizes(c->command))
+		return command_fail(EXIT_USAGE, "-daemonize makes QEMU leave the process that is "
+						"watched: start it without");
 	if (!path)
 		return command_fail(EXIT_CANNOT, "cannot run %s: there is no such program",
 				    c->command[0]);

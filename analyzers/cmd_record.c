@@ -115,14 +115,6 @@ static int is_qemu(void *opaque, pid_t pid)
 	return !ret;
 }
 
-static bool daemonizes(char **command)
-{
-	for (char **arg = command + 1; *arg; arg++)
-		if (!strcmp(*arg, "-daemonize") || !strcmp(*arg, "--daemonize"))
-			return true;
-	return false;
-}
-
 static int start_command(struct record *r)
 {
 	struct hunt hunt = {.record = r};
@@ -130,7 +122,7 @@ static int start_command(struct record *r)
 	pid_t qemu;
 	int ret;
 
-	if (daemonizes(r->command))
+	if (launch_daemonizes(r->command))
 		return command_fail(EXIT_USAGE, "-daemonize makes QEMU leave the process that is "
 						"watched: start it without, or use -p");
 	ret = launch(r->command, r->signal_fd, &r->mask, is_qemu, &hunt, &qemu, &r->child, &err);

@@ -263,3 +263,11 @@ cleanup:
 	}
 	return ret;
 }
+
+bool launch_daemonizes(char **command)
+{
+	for (char **arg = command + 1; *arg; arg++)
+		if (!strcmp(*arg, "-daemonize") || !strcmp(*arg, "--daemonize"))
+			return true;
+	return false;
+}

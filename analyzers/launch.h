@@ -32,4 +32,7 @@ struct launch_error {
 int launch(char **argv, int signal_fd, const void *mask, launch_is_it is_it, void *opaque,
 	   pid_t *pid, pid_t *child, struct launch_error *err);
 
+/* Whether a command asks QEMU to leave the process that was started. */
+bool launch_daemonizes(char **command);
+
 #endif

@@ -426,6 +426,9 @@ static void test_refusals(void)
 		       "loadvm --lttng");
 	expect_refusal(bqlstat("lttng", "capture", "-o", folder, "--", "/nonexistent/qemu", NULL),
 		       3, "no such program");
+	expect_refusal(bqlstat("lttng", "capture", "-o", folder, "--", loadvm, "--", "qemu",
+			       "-daemonize", NULL),
+		       2, "start it without");
 	if (binary)
 		expect_refusal(bqlstat("lttng", "capture", "-o", folder, "--", binary, NULL), 2,
 			       "put `loadvm --lttng --` before it");
