@@ -19,7 +19,7 @@ enum {
 
 struct policy {
 	const char *name;
-	unsigned int drops; /* POLICY_ bits; 0: nothing is patched */
+	unsigned int drops; /* POLICY_ bits; 0: nothing is patched but to trace */
 	/* For `loadvm --list`, a line each. */
 	const char *held;
 	const char *dropped;
