@@ -375,6 +375,31 @@ static void test_asked(void)
 	expect_nothing_left(home);
 }
 
+/* A hold above the limit: by itself, and only the first time. */
+static void test_hold(void)
+{
+	const char *options[] = {"--snapshot", "--trigger", "hold>1us", "-d", "3", NULL};
+	g_autofree char *folder = fresh_path("hold"), *snapshot = NULL, *home = NULL;
+	g_autoptr(lab_process) p = NULL;
+	g_autoptr(seen) s = NULL;
+	pid_t qemu;
+	int status;
+
+	if (!possible())
+		return;
+	p = capture_idle(folder, options, NULL, NULL);
+	qemu = pid_after(p, "capturing process ");
+	home = home_of_capture();
+	g_assert_true(lab_process_wait(p, 60000, &status, NULL));
+	kill(qemu, SIGKILL);
+	g_assert_cmpint(status, ==, 0);
+	snapshot = only_snapshot(folder);
+	g_assert_nonnull(snapshot);
+	s = read_trace(snapshot);
+	g_assert_cmpuint(s->count[TRACE_ID_lock_released], >, 0);
+	expect_nothing_left(home);
+}
+
 /* ---- what cannot be ---- */
 
 static void expect_refusal(struct lab_process *p, int code, const char *words)
@@ -456,6 +481,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/capture/missing", test_missing);
 	g_test_add_func("/capture/snapshot/failed", test_failed);
 	g_test_add_func("/capture/snapshot/asked", test_asked);
+	g_test_add_func("/capture/snapshot/hold", test_hold);
 	g_test_add_func("/capture/refusals", test_refusals);
 	return g_test_run();
 }
