@@ -4,7 +4,6 @@
  * session that begins and ends with the command.
  */
 #include <errno.h>
-#include <ftw.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -19,6 +18,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/launch.h"
+#include "analyzers/output.h"
 #include "analyzers/render/render.h"
 #include "analyzers/session.h"
 #include "runtime/seams/seams.h"
@@ -39,8 +39,8 @@ struct capture {
 
 	uid_t uid; /* the daemon's */
 	gid_t gid;
-	char *home;    /* of a process that runs; else NULL */
-	char *written; /* where the daemon writes: `output`, or a folder that it can reach */
+	struct output folder;
+	char *home; /* of a process that runs; else NULL */
 	struct session *session;
 	int signal_fd, pid_fd;
 	sigset_t mask;
@@ -53,126 +53,6 @@ struct capture {
 static uint64_t now_ns(void)
 {
 	return g_get_monotonic_time() * 1000;
-}
-
-/* --- folders -----------------------------------------------------------------------------------
- */
-
-static uint64_t tree_bytes;
-static uid_t tree_uid;
-static gid_t tree_gid;
-
-static int add_size(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)path;
-	(void)ftw;
-	if (type == FTW_F)
-		tree_bytes += st->st_size;
-	return 0;
-}
-
-static uint64_t size_of(const char *folder)
-{
-	tree_bytes = 0;
-	nftw(folder, add_size, 16, FTW_PHYS);
-	return tree_bytes;
-}
-
-static int change_owner(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return lchown(path, tree_uid, tree_gid);
-}
-
-static void give_to(const char *folder, uid_t uid, gid_t gid)
-{
-	tree_uid = uid;
-	tree_gid = gid;
-	nftw(folder, change_owner, 16, FTW_PHYS);
-}
-
-static bool is_empty(const char *folder)
-{
-	g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-
-	return dir && !g_dir_read_name(dir);
-}
-
-/* As the daemon's user. */
-static bool can_write(const struct capture *c, const char *folder)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid)
-		_exit(setgid(c->gid) || setuid(c->uid) || access(folder, W_OK | X_OK));
-	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
-}
-
-static int make_output(struct capture *c)
-{
-	if (g_mkdir_with_parents(c->output, 0777))
-		return command_fail(EXIT_CANNOT, "cannot make %s: %s", c->output, strerror(errno));
-	if (!is_empty(c->output))
-		return command_fail(EXIT_CANNOT,
-				    "%s is not an empty folder: name a new one, so that no traces "
-				    "mix",
-				    c->output);
-	c->written = g_canonicalize_filename(c->output, NULL);
-	if (geteuid() || !c->uid)
-		return EXIT_DONE;
-	give_to(c->written, c->uid, c->gid);
-	if (can_write(c, c->written))
-		return EXIT_DONE;
-	/* Root's own folders are closed to everybody else. */
-	g_free(c->written);
-	c->written = g_strdup("/tmp/bqlstat-trace-XXXXXX");
-	if (!g_mkdtemp(c->written) || chmod(c->written, 0755) || chown(c->written, c->uid, c->gid))
-		return command_fail(EXIT_CANNOT, "cannot make a folder in /tmp: %s",
-				    strerror(errno));
-	return EXIT_DONE;
-}
-
-/* What was written becomes the caller's, and is where it was asked for. */
-static int deliver_output(struct capture *c)
-{
-	g_autofree char *output = c->written ? g_canonicalize_filename(c->output, NULL) : NULL;
-	g_autofree char *from = g_strdup_printf("%s/.", c->written);
-	char *argv[] = {(char *)"cp", (char *)"-a", from, output, NULL};
-	int status = 0;
-
-	if (!c->written)
-		return EXIT_DONE;
-	if (!geteuid())
-		give_to(c->written, geteuid(), getegid());
-	if (!size_of(c->written)) { /* nothing was recorded */
-		session_remove(c->written);
-		rmdir(output);
-		return EXIT_DONE;
-	}
-	if (!strcmp(c->written, output))
-		return EXIT_DONE;
-	give_to(output, geteuid(), getegid());
-	if (!g_spawn_sync("/", argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status,
-			  NULL) ||
-	    status)
-		return command_fail(EXIT_CANNOT, "cannot copy the trace from %s to %s", c->written,
-				    c->output);
-	session_remove(c->written);
-	return EXIT_DONE;
-}
-
-static unsigned snapshots(const struct capture *c)
-{
-	g_autoptr(GDir) dir = g_dir_open(c->written, 0, NULL);
-	const char *name;
-	unsigned n = 0;
-
-	while (dir && (name = g_dir_read_name(dir)))
-		n += g_str_has_prefix(name, "snapshot-");
-	return n;
 }
 
 /* --- what is traced ----------------------------------------------------------------------------
@@ -359,7 +239,7 @@ static void show_progress(struct capture *c)
 	char duration[RENDER_DURATION];
 
 	fprintf(stderr, "\r\033[Kcapturing %s: %.1f MB",
-		render_duration(duration, now_ns() - c->begin_ns), size_of(c->written) / 1e6);
+		render_duration(duration, now_ns() - c->begin_ns), output_bytes(&c->folder) / 1e6);
 	c->shown = true;
 }
 
@@ -467,7 +347,7 @@ static void last_snapshot(struct capture *c)
 	g_usleep(SETTLE_US);
 	for (char **t = c->triggers; t && *t; t++)
 		wanted |= !strcmp(*t, "failed");
-	if (wanted && c->command && !c->child && c->status && !snapshots(c))
+	if (wanted && c->command && !c->child && c->status && !output_snapshots(&c->folder))
 		snapshot_now(c, "taken because the command failed");
 }
 
@@ -485,10 +365,10 @@ static int finish(struct capture *c, int signal)
 		code = command_fail(EXIT_CANNOT, "%s: what was recorded until then is in %s",
 				    c->daemon_died ? "LTTng's session daemon ended" : err.text,
 				    c->output);
-	n = snapshots(c);
+	n = output_snapshots(&c->folder);
 	if (c->shown)
 		fputs("\r\033[K", stderr);
-	if (!size_of(c->written)) {
+	if (!output_bytes(&c->folder)) {
 		if (c->snapshot && !c->plain && code == EXIT_DONE) {
 			if (!c->quiet)
 				fprintf(stderr,
@@ -506,7 +386,7 @@ static int finish(struct capture *c, int signal)
 		fprintf(stderr,
 			"bqlstat: %s: %.1f MB in %s, %s; events discarded %llu, packets lost "
 			"%llu\n",
-			c->output, size_of(c->written) / 1e6, render_duration(duration, took),
+			c->output, output_bytes(&c->folder) / 1e6, render_duration(duration, took),
 			how_it_ended(c, signal), (unsigned long long)counts.discarded,
 			(unsigned long long)counts.lost);
 	if (c->snapshot && !c->quiet)
@@ -531,10 +411,10 @@ static int capture(struct capture *c)
 	code = c->command ? refuse_plain(c) : find_process(c);
 	if (code == EXIT_DONE && c->command)
 		code = find_user(c);
-	if (code == EXIT_DONE)
-		code = make_output(c);
 	if (code != EXIT_DONE)
 		return code;
+	if (output_prepare(&c->folder, c->output, c->uid, c->gid, &err))
+		return command_fail(EXIT_CANNOT, "%s", err.text);
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
@@ -547,7 +427,7 @@ static int capture(struct capture *c)
 	opts.uid = c->uid;
 	opts.gid = c->gid;
 	opts.home = c->home;
-	opts.output = c->written;
+	opts.output = c->folder.written;
 	if (session_begin(&opts, &c->session, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	if (session_buffer_bytes(c->session) < opts.buffer_bytes)
@@ -623,6 +503,7 @@ static int lttng(const struct command *command, int argc, char **argv)
 		 NULL},
 		{},
 	};
+	struct session_error err;
 	const char *wrong;
 	int code;
 
@@ -647,15 +528,14 @@ static int lttng(const struct command *command, int argc, char **argv)
 	if (c.child && code != EXIT_DONE)
 		kill(c.child, SIGTERM);
 	session_free(c.session);
-	if (deliver_output(&c) != EXIT_DONE)
-		code = EXIT_CANNOT;
+	if (output_deliver(&c.folder, &err))
+		code = command_fail(EXIT_CANNOT, "%s", err.text);
 	if (c.signal_fd >= 0)
 		close(c.signal_fd);
 	if (c.pid_fd >= 0)
 		close(c.pid_fd);
 	g_strfreev(c.triggers);
 	g_free(c.output);
-	g_free(c.written);
 	g_free(c.duration);
 	g_free(c.buffer);
 	g_free(c.user);

@@ -251,6 +251,16 @@ void session_remove(const char *path)
 	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static int remove_below(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return ftw->level ? remove_one(path, st, type, ftw) : 0;
+}
+
+void session_clear(const char *path)
+{
+	nftw(path, remove_below, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static int make_home(struct session *s, struct session_error *err)
 {
 	g_autofree char *place = NULL;

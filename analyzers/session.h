@@ -63,8 +63,9 @@ int session_snapshot(struct session *session, struct session_error *err);
 
 /* Stop recording, wait until everything is written, and count. The daemon stays. */
 int session_stop(struct session *session, struct session_counts *counts, struct session_error *err);
-/* Remove a folder and what is in it. */
+/* Remove a folder and what is in it; or only what is in it. */
 void session_remove(const char *folder);
+void session_clear(const char *folder);
 /* End the session and the daemon and remove their folder; NULL is fine. */
 void session_free(struct session *session);
 

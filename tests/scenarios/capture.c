@@ -73,7 +73,8 @@ static const char *const ending_names[] = {"sigterm", "sigint", "qemu-killed", "
 static void test_ending(const void *opaque)
 {
 	enum ending ending = GPOINTER_TO_INT(opaque);
-	g_autofree char *folder = fresh_path("ending"), *said = NULL, *home = NULL;
+	g_autofree char *parent = g_strdup("/tmp/bqlstat-ending-XXXXXX"), *folder = NULL;
+	g_autofree char *said = NULL, *home = NULL;
 	g_autoptr(lab_process) p = NULL;
 	g_autoptr(seen) s = NULL;
 	unsigned patience = 200;
@@ -85,6 +86,10 @@ static void test_ending(const void *opaque)
 			g_test_skip("no QEMU 7.2");
 		return;
 	}
+	/* Within reach of the daemon: a bqlstat that is killed moves nothing any more. */
+	g_assert_nonnull(g_mkdtemp(parent));
+	g_assert_cmpint(g_chmod(parent, 0755), ==, 0);
+	folder = g_build_filename(parent, "trace", NULL);
 	p = capture_idle(folder, NULL, NULL, NULL);
 	g_assert_nonnull(p);
 	qemu = pid_after(p, "capturing process ");
@@ -110,6 +115,7 @@ static void test_ending(const void *opaque)
 		kill(qemu, SIGKILL);
 		expect_no_processes();
 		remove_tree(home);
+		remove_tree(parent);
 		return;
 	}
 	g_assert_cmpint(status, ==, 0);
@@ -124,6 +130,7 @@ static void test_ending(const void *opaque)
 	g_assert_cmpuint(s->count[TRACE_ID_lock_released], >, 10);
 	g_assert_cmpuint(s->overlaps, ==, 0);
 	expect_nothing_left(home);
+	remove_tree(parent);
 }
 
 #define AS_NOBODY "setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"
