@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "analyzers/ctf/charge.h"
 #include "analyzers/ctf/ctf.h"
 
 #define THRESHOLD_NS 1000000 /* as `bqlstat record` has it */
@@ -50,7 +51,8 @@ struct process {
 	struct run *run;
 	GHashTable *actors; /* tid -> struct actor */
 	GHashTable *usages; /* struct usage_key -> index + 1 */
-	GArray *longest;    /* struct hold, one a usage; hold_ns 0: none yet */
+	struct charges *charges;
+	GArray *longest; /* struct hold, one a usage; hold_ns 0: none yet */
 	uint64_t last_ns, events;
 	enum phase base;
 	const char *device; /* NULL: not in a device's state */
@@ -91,6 +93,7 @@ static void process_free(void *opaque)
 	g_hash_table_unref(p->actors);
 	g_hash_table_unref(p->usages);
 	g_array_unref(p->longest);
+	charges_free(p->charges);
 	g_free(p);
 }
 
@@ -102,6 +105,7 @@ static struct process *process_new(struct follower *f, const struct ctf_event *e
 	p->run = run_new();
 	p->actors = g_hash_table_new_full(NULL, NULL, NULL, g_free);
 	p->usages = g_hash_table_new_full(usage_hash, usage_equal, g_free, NULL);
+	p->charges = charges_new();
 	p->longest = g_array_new(FALSE, TRUE, sizeof(struct hold));
 	p->run->id = f->order->len + 1;
 	p->run->source = "lttng";
@@ -294,6 +298,7 @@ static void add_wait(struct process *p, struct actor *a)
 	if (a->cur.wait_ns > u->wait.max_ns || !u->wait.count)
 		u->wait_max_at_ns = a->cur.begin_ns - a->cur.wait_ns;
 	histogram_add(&u->wait, a->cur.wait_ns);
+	charges_wait(p->charges, a->usage, a->cur.begin_ns, a->cur.wait_ns);
 }
 
 /* `wait_ns`: as its event says it, negative when it does not. */
@@ -340,6 +345,7 @@ static void release(struct follower *f, struct process *p, struct actor *a, uint
 	h->hold_ns = at_ns - h->begin_ns;
 	h->at_end = phase_now(p);
 	histogram_add(&u->hold, h->hold_ns);
+	charges_hold(p->charges, a->usage, h->begin_ns, at_ns);
 	for (unsigned i = 0; i < ABI_CAUSES; i++)
 		if (h->blocked[i].count)
 			add_blocking(u, &h->blocked[i]);
@@ -501,11 +507,13 @@ static void name_roles(struct process *p)
 
 static void end_process(struct follower *f, struct process *p, const struct ctf_tally *tally)
 {
-	g_autofree char *damaged = g_strdup_printf("as far as the trace can be read: %s", tally->damage);
+	g_autofree char *damaged =
+		g_strdup_printf("as far as the trace can be read: %s", tally->damage);
 
 	keep_longest(p);
 	end_unfinished(f, p);
 	name_roles(p);
+	charges_put(p->charges, p->run);
 	p->run->duration_ns = p->last_ns - p->run->begin_ns;
 	p->run->ended = *tally->damage ? run_string(p->run, damaged) : "to the end of the trace";
 	p->lost[LOSS_DISCARDED] = f->discarded;

@@ -3,6 +3,7 @@
  * LTTng traces as runs: what a program passed is what the reports say; a source and a destination
  * on one clock; and traces that are damaged, empty, or of something else.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -84,6 +85,25 @@ static const char *story(uint64_t *hold_ns)
 static const struct thread *thread_of(const struct run *run, unsigned index)
 {
 	return &g_array_index(run->threads, struct thread, index);
+}
+
+/* Of what a usage waited: in all, and for the holder with that index. */
+static uint64_t charged(const struct run *run, unsigned victim, int holder)
+{
+	uint64_t ns = 0;
+
+	for (unsigned i = 0; i < run->charges->len; i++) {
+		const struct charge *c = &g_array_index(run->charges, struct charge, i);
+
+		if (c->victim == victim && (holder == INT_MAX || c->holder == holder))
+			ns += c->ns;
+	}
+	return ns;
+}
+
+static unsigned index_of(const struct run *run, const struct usage *u)
+{
+	return u - &g_array_index(run->usages, struct usage, 0);
 }
 
 /* The only usage of a site. */
@@ -202,6 +222,10 @@ static void test_story(void)
 	u = usage_at(run, "monitor/qmp.c", 9);
 	g_assert_cmpint(thread_of(run, u->thread)->role, ==, ROLE_IOTHREAD);
 	about(u->wait.max_ns, 45 * MS);
+	/* For whom it waited: all but the handing over. */
+	g_assert_cmpuint(charged(run, index_of(run, u), INT_MAX), ==, u->wait.sum_ns);
+	about(charged(run, index_of(run, u), index_of(run, usage_at(run, "migration/savevm.c", 5))),
+	      45 * MS);
 	for (unsigned i = 0; i < run->holds->len; i++) {
 		h = &g_array_index(run->holds, struct hold, i);
 		unfinished += h->unfinished;
