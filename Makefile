@@ -92,7 +92,7 @@ help:
 	@echo 'make check     install what is missing, build, run every test'
 	@echo 'make           build only'
 	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
-	@echo 'make soak      200 QEMUs that come and go, every combination of the arrival tests, then N=500 random migrations a'
+	@echo 'make soak      200 QEMUs and 200 recordings that come and go, every combination of the arrival tests, then N=500 random migrations a'
 	@echo '               version, SEED=1 (about half an hour)'
 	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2'
 	@echo 'make fuzz      libFuzzer on the readers of files and the mover of code, TIME=60 s each'
@@ -141,8 +141,9 @@ N          ?= 500
 SEED       ?= 1
 soak: deps
 	+@$(MAKE) --no-print-directory all $(filter %/arrival %/arrival-ends %/arrival-changes \
-		%/scenarios/export-many,$(SCENARIOS)) $(O)/tests/soak/soak
+		%/scenarios/export-many %/scenarios/cycles,$(SCENARIOS)) $(O)/tests/soak/soak
 	@O=$(O) EXPORT_CYCLES=200 tests/run $(filter %/scenarios/export-many,$(SCENARIOS))
+	@O=$(O) CYCLES=200 KILLS=20 TEST_TIMEOUT=3600 tests/run $(filter %/scenarios/cycles,$(SCENARIOS))
 	@O=$(O) ARRIVAL=all TEST_TIMEOUT=3600 tests/run \
 		$(filter %/arrival %/arrival-ends %/arrival-changes,$(SCENARIOS))
 	@O=$(O) $(O)/tests/soak/soak $(N) $(SEED)
