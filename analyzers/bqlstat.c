@@ -49,10 +49,9 @@ static void teach(FILE *out)
 	for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->does);
 	fputs("\n"
-	      "`bqlstat help COMMAND` tells more. Recording needs root, or CAP_SYS_ADMIN (older "
-	      "kernels:\n"
-	      "CAP_BPF and CAP_PERFMON) as the user that runs the QEMU; `bqlstat doctor` tells "
-	      "what is missing.\n"
+	      "`bqlstat help COMMAND` tells more. Recording needs root, or CAP_BPF and "
+	      "CAP_PERFMON\n"
+	      "as the user that runs the QEMU; `bqlstat doctor` tells what is missing.\n"
 	      "exit codes: 0 done, 1 a gate failed, 2 wrong usage, 3 cannot run here\n",
 	      out);
 }

@@ -574,6 +574,17 @@ static void add_coverage(struct update *u)
 	run_set_metric(u->r->run, "covered_waits_ns", c.waits_ns);
 }
 
+static void add_source(struct update *u)
+{
+	uint64_t downtime_ns, save_ns;
+
+	if (!tracer_source(u->c->tracer, u->target, &downtime_ns, &save_ns))
+		return;
+	run_set_metric(u->r->run, "source_save_ns", save_ns);
+	if (downtime_ns)
+		run_set_metric(u->r->run, "source_downtime_ns", downtime_ns);
+}
+
 static void add_unfinished(struct update *u, uint64_t now_ns)
 {
 	struct tracer_owner owner;
@@ -624,6 +635,7 @@ struct run *collector_update(struct collector *c, int target)
 	add_points(&u);
 	add_lost(&u);
 	add_coverage(&u);
+	add_source(&u);
 	run_guess_roles(run);
 	g_hash_table_unref(u.usages);
 	return run;

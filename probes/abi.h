@@ -208,6 +208,12 @@ struct abi_slot {
 	uint32_t stretch;
 	uint32_t holds_only; /* nobody tells who asks */
 	uint32_t pad;
+	/*
+	 * Of an outgoing migration, the latest: when its guest was told to stop, when the last part
+	 * of the stream was begun, when the migration entered its next state after that. 0: not
+	 * yet.
+	 */
+	uint64_t stop_ns, save_ns, saved_ns;
 	uint64_t others; /* condvar waits on other mutexes; about, since nobody is kept from writing
 			  */
 	uint64_t bql;	 /* run-time address of the BQL's QemuMutex */
@@ -266,6 +272,9 @@ enum abi_mark {
 	ABI_MARK_ACTIVATE,
 	ABI_MARK_START,
 	ABI_MARK_LOAD_END,
+	ABI_MARK_STOP,
+	ABI_MARK_SAVE,
+	ABI_MARK_STATE,
 };
 
 /* Cookie of an attachment: which QEMU (and which attach to it), which of its points, which mark. */

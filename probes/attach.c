@@ -59,6 +59,15 @@ static struct bpf_program *program_for(const struct tracer *t, enum seam_point_k
 	case SEAM_LOAD_END:
 		*mark = ABI_MARK_LOAD_END;
 		break;
+	case SEAM_STOP:
+		*mark = ABI_MARK_STOP;
+		break;
+	case SEAM_SAVE:
+		*mark = ABI_MARK_SAVE;
+		break;
+	case SEAM_STATE:
+		*mark = ABI_MARK_STATE;
+		break;
 	case SEAM_RAM_END:
 	case SEAM_POINT_KINDS:
 		return NULL;

@@ -442,6 +442,20 @@ int on_cond_woke(struct pt_regs *ctx)
 	return 0;
 }
 
+/* What it takes the source to hand its guest over. */
+static __always_inline void source_mark(struct abi_slot *slot, uint32_t mark, uint64_t now)
+{
+	if (mark == ABI_MARK_STOP) {
+		slot->stop_ns = now;
+		slot->save_ns = slot->saved_ns = 0;
+	} else if (mark == ABI_MARK_SAVE) {
+		slot->save_ns = now;
+		slot->saved_ns = 0;
+	} else if (slot->save_ns && !slot->saved_ns) {
+		slot->saved_ns = now;
+	}
+}
+
 /* Where the incoming migration is. Marks that change nothing leave no event. */
 SEC("uprobe")
 int on_mark(struct pt_regs *ctx)
@@ -455,6 +469,10 @@ int on_mark(struct pt_regs *ctx)
 
 	if (!slot)
 		return 0;
+	if (ABI_COOKIE_MARK(cookie) >= ABI_MARK_STOP) {
+		source_mark(slot, ABI_COOKIE_MARK(cookie), now);
+		return 0;
+	}
 	before = phase_of(slot);
 	base = slot->base.kind;
 	switch (ABI_COOKIE_MARK(cookie)) {

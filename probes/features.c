@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "probes/features.h"
+#include "probes/multi.h"
 #include "probes/private.h"
 
 #define CHUNKS 21
@@ -284,6 +285,8 @@ void features_probe(struct features *f)
 	f->has[FEATURE_UPROBE] = time_uprobe(bqlstat_emulated, &f->emulated_ns);
 	if (f->has[FEATURE_UPROBE] == FEATURE_YES)
 		time_uprobe(bqlstat_mov, &f->stepped_ns);
+	else if (multi_works()) /* which newer kernels allow to who may not have perf's */
+		f->has[FEATURE_UPROBE] = FEATURE_YES;
 	try_programs(f->has);
 	/* libbpf's own probes do not tell "not allowed" from "not there". */
 	if (f->has[FEATURE_PROGRAM] == FEATURE_UNSEEN) {

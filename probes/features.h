@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 enum feature {
-	FEATURE_BTF,	      /* the kernel describes its own types */
-	FEATURE_UPROBE,	      /* a uprobe through perf_event, on ourselves, that counts right */
-	FEATURE_PROGRAM,      /* a program for it */
-	FEATURE_COOKIE,	      /* which is told at which point it runs: 5.15 */
-	FEATURE_SWITCH,	      /* a program at sched_switch, by BTF */
+	FEATURE_BTF,	 /* the kernel describes its own types */
+	FEATURE_UPROBE,	 /* a uprobe on ourselves that counts right, of perf's or by uprobe_multi */
+	FEATURE_PROGRAM, /* a program for it */
+	FEATURE_COOKIE,	 /* which is told at which point it runs: 5.15 */
+	FEATURE_SWITCH,	 /* a program at sched_switch, by BTF */
 	FEATURE_REGISTERS,    /* which reads a task's registers: 5.15 */
 	FEATURE_RING_BUFFER,  /* 5.8 */
 	FEATURE_TASK_STORAGE, /* 5.11 */

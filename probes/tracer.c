@@ -466,6 +466,17 @@ bool tracer_owner(struct tracer *t, int slot, struct tracer_owner *owner)
 	       owner_now(t, slot) == tid;
 }
 
+bool tracer_source(const struct tracer *t, int slot, uint64_t *downtime_ns, uint64_t *save_ns)
+{
+	const struct abi_slot *s = &t->slots[slot];
+
+	if (!s->saved_ns || s->saved_ns < s->save_ns)
+		return false;
+	*save_ns = s->saved_ns - s->save_ns;
+	*downtime_ns = s->stop_ns && s->stop_ns < s->save_ns ? s->saved_ns - s->stop_ns : 0;
+	return true;
+}
+
 void tracer_phase(const struct tracer *t, int slot, struct abi_phase *phase)
 {
 	*phase = t->slots[slot].base;

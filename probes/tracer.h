@@ -150,6 +150,13 @@ struct tracer_owner {
 	const struct abi_thread *thread;
 };
 bool tracer_owner(struct tracer *tracer, int target, struct tracer_owner *owner);
+/*
+ * The latest outgoing migration: from its guest's stop, and from the beginning of the last part of
+ * the stream, to its next state, which is the end. False: none has come so far. A guest that was
+ * stopped before has no stop.
+ */
+bool tracer_source(const struct tracer *tracer, int target, uint64_t *downtime_ns,
+		   uint64_t *save_ns);
 void tracer_phase(const struct tracer *tracer, int target, struct abi_phase *phase);
 
 /*

@@ -279,6 +279,9 @@ void points_place(struct seam_map *map)
 		    map->functions[SEAM_VM_START].name ? SEAM_VM_START : SEAM_VM_PREPARE_START,
 		    NULL);
 	place_entry(map, SEAM_LOAD_END, SEAM_INCOMING_DESTROY, NULL);
+	place_entry(map, SEAM_STOP, SEAM_VM_STOP_FORCE, NULL);
+	place_entry(map, SEAM_SAVE, SEAM_SAVE_COMPLETE, NULL);
+	place_entry(map, SEAM_STATE, SEAM_MIGRATE_SET_STATE, NULL);
 
 	/* One lost place of several is a gap worth its sentence; a kind that has all needs none. */
 	for (unsigned int kind = 0; kind < SEAM_POINT_KINDS; kind++) {

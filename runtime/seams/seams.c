@@ -25,6 +25,9 @@ static const char *const kind_names[SEAM_POINT_KINDS] = {
 	[SEAM_ACTIVATE] = "ACTIVATE",
 	[SEAM_START] = "START",
 	[SEAM_LOAD_END] = "LOAD_END",
+	[SEAM_STOP] = "STOP",
+	[SEAM_SAVE] = "SAVE",
+	[SEAM_STATE] = "STATE",
 };
 
 static void find_version(struct seam_map *map)

@@ -58,6 +58,8 @@ enum seam_id {
 	SEAM_MIGRATE_SET_STATE, /* (int *state, int old, int new) */
 	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
 	SEAM_MIGRATION_SHUTDOWN,
+	SEAM_VM_STOP_FORCE, /* int (RunState): the source's guest stops to be switched over */
+	SEAM_SAVE_COMPLETE, /* the source begins to save what is left, device state above all */
 	SEAM_CHANNEL_WAIT, /* (QIOChannel *, GIOCondition) */
 	SEAM_CHANNEL_READ, /* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
 	SEAM_FILE_READ_AT, /* size_t (QEMUFile *, buffer, size, offset): mapped-ram; 9.0 and later
@@ -142,6 +144,9 @@ enum seam_point_kind {
 	SEAM_ACTIVATE, /* disk activation begins */
 	SEAM_START,    /* the vCPUs are about to be started */
 	SEAM_LOAD_END, /* incoming state is torn down */
+	SEAM_STOP,     /* on the source: the guest is about to be stopped */
+	SEAM_SAVE,     /* on the source: the last part of the stream is about to be written */
+	SEAM_STATE,    /* a migration, outgoing or incoming, enters another state */
 
 	SEAM_POINT_KINDS
 };

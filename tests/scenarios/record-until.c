@@ -144,6 +144,46 @@ cleanup:
 	lab_pair_free(pair);
 }
 
+/* The source's own figures, beside what its QEMU says. */
+static void source(gconstpointer version)
+{
+	const struct lab_pair_options options = {
+		.vm = {.version = version, .guest = true, .devices = LAB_DEVICES_DOZEN}};
+	g_autofree char *file = fresh_path("source.run"), *pid = NULL;
+	GError *error = NULL;
+	struct lab_pair *pair = lab_pair_new(&options, &error);
+	struct lab_migration result = {};
+	double save = 0, downtime = 0;
+	struct lab_process *p;
+	struct run *run;
+
+	if (lab_skip(error))
+		return;
+	g_assert_no_error(error);
+	pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_source(pair)));
+	p = start_recording(file, pid, "1ms");
+	if (!p)
+		goto cleanup;
+	g_assert_true(lab_pair_migrate(pair, NULL));
+	g_assert_true(lab_pair_wait(pair, 60000, &result, &error));
+	g_assert_no_error(error);
+	stop_recording(p);
+	run = load(file, 1);
+	g_assert_true(run_metric(run, "source_save_ns", &save));
+	g_assert_true(run_metric(run, "source_downtime_ns", &downtime));
+	g_test_message("save %.1f ms, downtime %.1f ms; QEMU says %d ms", save / 1e6,
+		       downtime / 1e6, (int)result.downtime_ms);
+	g_assert_cmpfloat(save, >, 0);
+	g_assert_cmpfloat(downtime, >, save);
+	/* It rounds, and takes its own begin and end. */
+	g_assert_cmpfloat(downtime / 1e6, <, 1.5 * result.downtime_ms + 30);
+	g_assert_cmpfloat(downtime / 1e6, >, 0.5 * result.downtime_ms - 30);
+	run_free(run);
+cleanup:
+	lab_migration_clear(&result);
+	lab_pair_free(pair);
+}
+
 static void refused(void)
 {
 	static const struct {
@@ -187,6 +227,11 @@ int main(int argc, char **argv)
 		g_autofree char *path = g_strdup_printf("/record/until-migration/%s", versions[i]);
 
 		g_test_add_data_func(path, versions[i], until_migration);
+	}
+	for (unsigned i = 0; i < G_N_ELEMENTS(versions); i++) {
+		g_autofree char *path = g_strdup_printf("/record/source/%s", versions[i]);
+
+		g_test_add_data_func(path, versions[i], source);
 	}
 	return g_test_run();
 }

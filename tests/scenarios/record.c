@@ -203,7 +203,10 @@ static void no_privilege(void)
 	g_assert_nonnull(strstr(says, "run as root or grant CAP_BPF and CAP_PERFMON"));
 }
 
-/* Enough until Linux 6.15; later ones want CAP_SYS_ADMIN for any uprobe, and bqlstat says so. */
+/*
+ * Enough with uprobe_multi links. Without them until Linux 6.15; later ones want CAP_SYS_ADMIN for
+ * a uprobe of perf's, and bqlstat says so.
+ */
 static void two_capabilities(void)
 {
 	g_autofree char *says = NULL;
