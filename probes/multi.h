@@ -16,7 +16,7 @@
 
 /*
  * Whether this kernel has them and they see all threads of a process: until 6.10 the process filter
- * took a thread's number for the process's, so only the main thread was seen. Takes ~50 ms.
+ * took a thread's number for the process's, so only the main thread was seen.
  */
 bool multi_works(void);
 

@@ -20,7 +20,7 @@
 
 enum {
 	KILLS = 4,
-	KILL_WITHIN_MS = 300, /* within which it attaches, and lets the QEMU run */
+	KILL_WITHIN_MS = 600, /* within which it attaches, and lets the QEMU run */
 	QUERIES = 100,
 	STARTS = 4,
 	DELAY_MS = 12, /* within which the detours go in */
