@@ -207,7 +207,7 @@ struct abi_slot {
 	 */
 	uint32_t stretch;
 	uint32_t holds_only; /* nobody tells who asks */
-	uint32_t pad;
+	uint32_t device_tid; /* the thread that loads the device */
 	/*
 	 * Of an outgoing migration, the latest: when its guest was told to stop, when the last part
 	 * of the stream was begun, when the migration entered its next state after that. 0: not

@@ -491,9 +491,12 @@ int on_mark(struct pt_regs *ctx)
 		if (bpf_probe_read_user(&name, sizeof(name), (void *)ctx->si))
 			name = ABI_UNKNOWN;
 		slot->device = name;
+		slot->device_tid = bpf_get_current_pid_tgid();
 		break;
 	case ABI_MARK_SECTION_END:
-		slot->device = 0;
+		/* In postcopy the thread that receives pages passes here too, meanwhile. */
+		if (slot->device_tid == (uint32_t)bpf_get_current_pid_tgid())
+			slot->device = 0;
 		break;
 	case ABI_MARK_ACTIVATE:
 		if (base != ABI_PHASE_NONE)

@@ -10,8 +10,7 @@
 #ifndef PROBES_STACK_H
 #define PROBES_STACK_H
 
-#define STACK_PIECE 2048 /* one read of everything fails near the top of a stack */
-#define STACK_CRUMB 128
+#define STACK_PAGE 4096
 
 /* At most so many in a window: 0.5% of a core for copies, and room for what user space is late. */
 #define WINDOW_NS     100000000
@@ -40,7 +39,7 @@ static __always_inline void fill_budget(struct scratch *s, uint64_t now)
 /* The user-mode registers and stack of the current thread. False: over the budget. */
 static __noinline bool copy_stack(struct scratch *s, void *regs, uint64_t now)
 {
-	uint32_t size = 0;
+	uint32_t size;
 	uint64_t sp;
 
 	if (!s)
@@ -52,16 +51,14 @@ static __noinline bool copy_stack(struct scratch *s, void *regs, uint64_t now)
 	if (bpf_probe_read_kernel(s->stack.regs, sizeof(s->stack.regs), regs))
 		return false;
 	sp = s->stack.regs[ABI_REG_SP];
-	for (uint32_t i = 0; i < ABI_STACK_BYTES / STACK_PIECE; i++) {
-		if (bpf_probe_read_user(s->stack.bytes + size, STACK_PIECE, (void *)(sp + size)))
+	/* To the end of its page, then page by page: what is mapped ends with one. */
+	size = STACK_PAGE - (sp & (STACK_PAGE - 1));
+	if (bpf_probe_read_user(s->stack.bytes, size, (void *)sp))
+		return false;
+	for (uint32_t i = 1; i < ABI_STACK_BYTES / STACK_PAGE; i++) {
+		if (bpf_probe_read_user(s->stack.bytes + size, STACK_PAGE, (void *)(sp + size)))
 			break;
-		size += STACK_PIECE;
-	}
-	for (uint32_t i = 0; i < STACK_PIECE / STACK_CRUMB; i++) {
-		if (size > ABI_STACK_BYTES - STACK_CRUMB ||
-		    bpf_probe_read_user(s->stack.bytes + size, STACK_CRUMB, (void *)(sp + size)))
-			break;
-		size += STACK_CRUMB;
+		size += STACK_PAGE;
 	}
 	s->stack.size = size;
 	return true;

@@ -167,6 +167,7 @@ struct scratch {
 	uint64_t window_ns; /* when the budget was last filled */
 	uint32_t copied, sent;
 	struct abi_stack stack;
+	uint8_t slack[4096]; /* verifiers think that a copy may end a page later than it can */
 };
 
 struct {

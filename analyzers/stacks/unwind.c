@@ -17,6 +17,7 @@ struct unwinder {
 	Dwfl *dwfl; /* NULL: no file of it could be read */
 	int64_t learnt_us;
 	const struct abi_stack *stack; /* the one being walked */
+	bool missed;		       /* it goes on beyond what was copied */
 	/* By address: what is known of a return address. Most come again and again. */
 	GHashTable *known; /* struct place */
 	GHashTable *symbols;
@@ -27,6 +28,11 @@ struct place {
 	uint64_t address; /* the key */
 	struct unwound frame;
 	bool unwinds; /* there is unwind information for it */
+	/*
+	 * The function before it has ended, and with it one begins: no call returns here. Who made
+	 * this stack put it there (makecontext() does): it is the last frame.
+	 */
+	bool made;
 };
 
 /* ---- the process's files ---- */
@@ -132,12 +138,15 @@ static pid_t next_thread(Dwfl *dwfl, void *opaque, void **thread)
 
 static bool read_memory(Dwfl *dwfl, Dwarf_Addr address, Dwarf_Word *word, void *opaque)
 {
-	const struct abi_stack *s = ((struct unwinder *)opaque)->stack;
+	struct unwinder *u = opaque;
+	const struct abi_stack *s = u->stack;
 	uint64_t low = s->regs[ABI_REG_SP], at = address - low;
 
 	(void)dwfl;
-	if (address < low || s->size < sizeof(*word) || at > s->size - sizeof(*word))
+	if (address < low || s->size < sizeof(*word) || at > s->size - sizeof(*word)) {
+		u->missed = true;
 		return false;
+	}
 	memcpy(word, s->bytes + at, sizeof(*word));
 	return true;
 }
@@ -228,7 +237,15 @@ static struct place *describe(struct unwinder *u, uint64_t address)
 	if (symbol)
 		p->frame.symbol = symbol_name(u, symbol);
 	p->unwinds = has_unwind_info(module, address);
+	p->made = !p->unwinds && has_unwind_info(module, address + 1);
 	return p;
+}
+
+static struct place *place_at(struct unwinder *u, uint64_t address)
+{
+	struct place *p = g_hash_table_lookup(u->known, &address);
+
+	return p ? p : describe(u, address);
 }
 
 /* ---- walking ---- */
@@ -237,7 +254,7 @@ struct walk {
 	struct unwinder *u;
 	struct unwound *frames;
 	unsigned count;
-	bool stopped;
+	bool stopped, made;
 };
 
 static int take_frame(Dwfl_Frame *frame, void *opaque)
@@ -253,13 +270,17 @@ static int take_frame(Dwfl_Frame *frame, void *opaque)
 	}
 	/* A return address may be the first byte after a function that never returns. */
 	pc -= !activation;
-	place = g_hash_table_lookup(w->u->known, &pc);
-	if (!place)
-		place = describe(w->u, pc);
+	place = place_at(w->u, pc);
+	w->made = !activation && place->made;
+	if (w->made)
+		place = place_at(w->u, ++pc);
 	w->frames[w->count] = place->frame;
-	w->frames[w->count].address += !activation;
-	w->frames[w->count++].offset += !activation;
-	w->stopped = !place->unwinds || w->count == STACKS_DEPTH;
+	if (!activation && !w->made) {
+		w->frames[w->count].address++;
+		w->frames[w->count].offset++;
+	}
+	w->count++;
+	w->stopped = w->made || !place->unwinds || w->count == STACKS_DEPTH;
 	return w->stopped ? DWARF_CB_ABORT : DWARF_CB_OK;
 }
 
@@ -288,9 +309,10 @@ static bool walk_once(struct walk *w)
 	int ret;
 
 	w->count = 0;
-	w->stopped = false;
+	w->stopped = w->made = w->u->missed = false;
 	ret = w->u->dwfl ? dwfl_getthread_frames(w->u->dwfl, w->u->pid, take_frame, w) : -1;
-	return !ret && !w->stopped;
+	/* libdw takes a return address that it cannot read for the end. */
+	return w->made || (!ret && !w->stopped && !w->u->missed);
 }
 
 unsigned unwinder_walk(struct unwinder *u, const struct abi_stack *stack,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What bqlstat counts and measures, held against lockdance's own books: every acquisition, every
- * hold's and wait's length, and what a holder was blocked on.
+ * hold's and wait's length.
  */
 #include <stdlib.h>
 
@@ -226,76 +226,6 @@ static void wait_lengths(void)
 	run_free(run);
 }
 
-/* ---- blocking ---- */
-
-static const struct blocking *blocking_at(const struct run *run, unsigned line, const char *cause)
-{
-	for (unsigned i = 0; i < run->usages->len; i++) {
-		const struct usage *u = &g_array_index(run->usages, struct usage, i);
-
-		if (g_array_index(run->sites, struct site, u->site).line != line)
-			continue;
-		for (unsigned c = 0; c < u->blocking->len; c++) {
-			const struct blocking *b = &g_array_index(u->blocking, struct blocking, c);
-
-			if (!strcmp(cause_name(b->cause), cause))
-				return b;
-		}
-	}
-	return NULL;
-}
-
-/* Each kind of block under the lock is told by its cause, and takes as long as the ledger says. */
-static void blocked_by_cause(gconstpointer program)
-{
-	static const struct {
-		unsigned line;
-		const char *in_ledger, *cause;
-	} kinds[] = {
-		{1, "sleep", "clock_nanosleep"}, {2, "read", "read"}, {3, "fault", "userfault"}};
-	static const char script[] = "thread CPU 0/TCG\n"
-				     "repeat 5; lock dance-a.c:1; sleep 10000; unlock; end\n"
-				     "repeat 5; lock dance-a.c:2; read 10000; unlock; end\n"
-				     "repeat 5; lock dance-a.c:3; fault 10000; unlock; end\n"
-				     "repeat 5; lock dance-a.c:4; hold 1000; unlock; end\n";
-	g_auto(GStrv) ledger = NULL;
-	struct run *run = record_dance(program, script, "1ms", &ledger);
-
-	if (!run)
-		return;
-	for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++) {
-		const struct blocking *b = blocking_at(run, kinds[k].line, kinds[k].cause);
-		uint64_t ns = 0;
-
-		for (char **line = ledger; *line; line++) {
-			g_auto(GStrv) f = fields_of(*line, "block");
-
-			if (f && !strcmp(f[4], kinds[k].in_ledger))
-				ns += field(f, 6) - field(f, 5);
-		}
-		g_assert_nonnull(b);
-		g_assert_cmpuint(b->count, >=, 5);
-		g_test_message("%s: %.3f ms, ledger %.3f ms", kinds[k].cause, b->ns / 1e6,
-			       ns / 1e6);
-		/* The ledger's interval also holds the calls' own work. */
-		g_assert_cmpfloat(b->ns, >, 0.9 * ns);
-		g_assert_cmpfloat(b->ns, <, 1.02 * ns);
-	}
-	/* Computing is no blocking. */
-	g_assert_null(blocking_at(run, 4, "clock_nanosleep"));
-	g_assert_null(blocking_at(run, 4, "page fault"));
-	for (unsigned i = 0; i < run->holds->len; i++) {
-		const struct hold *h = &g_array_index(run->holds, struct hold, i);
-		unsigned line = g_array_index(run->sites, struct site, h->site).line;
-
-		if (line > 3 || h->hold_ns < 5000000)
-			continue;
-		g_assert_cmpstr(cause_name(h->longest_cause), ==, kinds[line - 1].cause);
-		g_assert_cmpuint(h->longest_ns, >, 8000000);
-	}
-	run_free(run);
-}
-
 /* Two at once in one recording: each run has its own counts. */
 static void several_at_once(void)
 {
@@ -488,8 +418,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/counts/full-speed", full_speed);
 	g_test_add_func("/lengths/holds", hold_lengths);
 	g_test_add_func("/lengths/waits", wait_lengths);
-	g_test_add_data_func("/blocked/10.0", "lockdance", blocked_by_cause);
-	g_test_add_data_func("/blocked/11.1", "lockdance-11.1", blocked_by_cause);
 	g_test_add_func("/several/one-recording", several_at_once);
 	g_test_add_func("/several/two-tracers", two_tracers);
 	g_test_add_func("/lost/sites-full", sites_full);

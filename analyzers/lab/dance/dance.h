@@ -54,7 +54,17 @@ struct site {
 	int line;
 };
 
-enum cause { CAUSE_SLEEP, CAUSE_READ, CAUSE_FAULT, CAUSE_CONDVAR, CAUSES };
+enum cause {
+	CAUSE_SLEEP,
+	CAUSE_READ,
+	CAUSE_FAULT,
+	CAUSE_CONDVAR,
+	CAUSE_PIPE,
+	CAUSE_SOCKET,
+	CAUSE_EVENTFD,
+	CAUSE_FUTEX,
+	CAUSES
+};
 
 struct hold {
 	struct site site;
@@ -100,6 +110,10 @@ enum op {
 	OP_SLEEP,
 	OP_READ,
 	OP_FAULT,
+	OP_PIPE,
+	OP_SOCKET,
+	OP_EVENTFD,
+	OP_FUTEX,
 	OP_CONDWAIT,
 	OP_TIMEDWAIT,
 	OP_PAIRS,
@@ -122,7 +136,7 @@ struct part {
 	struct step *steps;
 	size_t n_steps;
 	size_t holds, blocks; /* that the whole part will make */
-	bool faults, condwaits;
+	bool faults, condwaits, wakes;
 	size_t barriers;
 };
 

@@ -13,7 +13,8 @@
 
 __thread struct ledger *ledger;
 
-static const char *const cause_names[CAUSES] = {"sleep", "read", "fault", "condvar"};
+static const char *const cause_names[CAUSES] = {"sleep", "read",   "fault",   "condvar",
+						"pipe",	 "socket", "eventfd", "futex"};
 
 static void *reserve(size_t bytes)
 {

@@ -36,6 +36,8 @@ static const char help[] =
 	"  sleep US, idle US    in nanosleep; sleep counts as blocked while the lock is held\n"
 	"  read US              in a read() that takes that long\n"
 	"  fault US             in a page fault that is served that late\n"
+	"  pipe US, socket US, eventfd US, futex US\n"
+	"                       until another thread, \"wake helper\", writes or posts\n"
 	"  condwait SITE US     sleeps on a condition variable with the lock until woken\n"
 	"  timedwait SITE US    until the time is over (whole milliseconds)\n"
 	"  pairs N SITE         lock and unlock, N times\n"

@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -35,6 +38,11 @@ struct dancer {
 	QemuCond cond;
 	_Atomic unsigned waiting, over;
 	unsigned waits;
+	/* pipe, socket, eventfd, futex: the helper's timer, what it is to do, and on what. */
+	int bell;
+	_Atomic enum op awaited;
+	int pipe[2], socket[2], event;
+	sem_t semaphore;
 };
 
 static void sleep_ns(uint64_t ns)
@@ -55,11 +63,12 @@ static void arm(int timer, uint64_t ns)
 	timerfd_settime(timer, 0, &when, NULL);
 }
 
-static void wait_for(int timer)
+/* A timer, or what else gives eight bytes. */
+static void wait_for(int fd)
 {
 	uint64_t count;
 
-	while (read(timer, &count, sizeof(count)) < 0 && errno == EINTR)
+	while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
 }
 
@@ -134,6 +143,43 @@ static const char *prepare_alarm(struct dancer *d)
 	return NULL;
 }
 
+static void *wake_from_outside(void *opaque)
+{
+	const uint64_t one = 1;
+	struct dancer *d = opaque;
+
+	pthread_setname_np(pthread_self(), "wake helper");
+	for (;;) {
+		ssize_t done = sizeof(one);
+
+		wait_for(d->bell);
+		if (d->awaited == OP_FUTEX)
+			sem_post(&d->semaphore);
+		else if (d->awaited == OP_PIPE)
+			done = write(d->pipe[1], &one, sizeof(one));
+		else if (d->awaited == OP_SOCKET)
+			done = write(d->socket[1], &one, sizeof(one));
+		else
+			done = write(d->event, &one, sizeof(one));
+		if (done != sizeof(one))
+			abort();
+	}
+	return NULL;
+}
+
+static const char *prepare_wakes(struct dancer *d)
+{
+	pthread_t helper;
+
+	d->bell = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	d->event = eventfd(0, EFD_CLOEXEC);
+	if (d->bell < 0 || d->event < 0 || pipe2(d->pipe, O_CLOEXEC) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, d->socket) ||
+	    sem_init(&d->semaphore, 0, 0) || pthread_create(&helper, NULL, wake_from_outside, d))
+		return "no thread or descriptors for a helper";
+	return NULL;
+}
+
 /* ---- steps ---- */
 
 static void take(struct site site)
@@ -164,23 +210,49 @@ static void touch(struct dancer *d, uint64_t ns)
 	d->fault_ns = ns;
 }
 
+static void expect_wake(struct dancer *d, const struct step *s)
+{
+	d->awaited = s->op;
+	arm(d->bell, s->value);
+}
+
+static void await_wake(struct dancer *d, enum op op)
+{
+	if (op == OP_FUTEX)
+		while (sem_wait(&d->semaphore) && errno == EINTR)
+			;
+	else if (op == OP_PIPE)
+		wait_for(d->pipe[0]);
+	else if (op == OP_SOCKET)
+		wait_for(d->socket[0]);
+	else
+		wait_for(d->event);
+}
+
 static void block(struct dancer *d, const struct step *s, bool held)
 {
 	static const enum cause causes[] = {
-		[OP_SLEEP] = CAUSE_SLEEP, [OP_READ] = CAUSE_READ, [OP_FAULT] = CAUSE_FAULT};
+		[OP_SLEEP] = CAUSE_SLEEP, [OP_READ] = CAUSE_READ,     [OP_FAULT] = CAUSE_FAULT,
+		[OP_PIPE] = CAUSE_PIPE,	  [OP_SOCKET] = CAUSE_SOCKET, [OP_EVENTFD] = CAUSE_EVENTFD,
+		[OP_FUTEX] = CAUSE_FUTEX,
+	};
 	uint64_t begin;
 
 	if (s->op == OP_READ)
 		arm(d->timer, s->value);
 	else if (s->op == OP_FAULT)
 		touch(d, s->value);
+	else if (s->op != OP_SLEEP)
+		expect_wake(d, s);
 	begin = now_ns();
 	if (s->op == OP_READ)
 		wait_for(d->timer);
 	else if (s->op == OP_FAULT)
 		*(volatile char *)d->page = 1;
-	else
+	else if (s->op == OP_SLEEP)
 		sleep_ns(s->value);
+	else
+		await_wake(d, s->op);
 	if (ledger && held)
 		ledger_add_block(ledger, ledger->hold.site, causes[s->op], begin, now_ns());
 }
@@ -227,6 +299,10 @@ static void dance(struct dancer *d)
 		case OP_SLEEP:
 		case OP_READ:
 		case OP_FAULT:
+		case OP_PIPE:
+		case OP_SOCKET:
+		case OP_EVENTFD:
+		case OP_FUTEX:
 			block(d, s, held);
 			break;
 		case OP_CONDWAIT:
@@ -287,6 +363,8 @@ static const char *prepare(struct dancer *d)
 		error = prepare_faults(d);
 	if (!error && part->condwaits)
 		error = prepare_alarm(d);
+	if (!error && part->wakes)
+		error = prepare_wakes(d);
 	return error;
 }
 

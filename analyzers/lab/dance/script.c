@@ -43,6 +43,10 @@ static const struct word {
 	{"idle", OP_SLEEP, US, FREE},
 	{"read", OP_READ, US, ANY},
 	{"fault", OP_FAULT, US, ANY},
+	{"pipe", OP_PIPE, US, ANY},
+	{"socket", OP_SOCKET, US, ANY},
+	{"eventfd", OP_EVENTFD, US, ANY},
+	{"futex", OP_FUTEX, US, ANY},
 	{"condwait", OP_CONDWAIT, SITE_US, HELD},
 	{"timedwait", OP_TIMEDWAIT, SITE_US, HELD},
 	{"pairs", OP_PAIRS, COUNT_SITE, FREE},
@@ -107,6 +111,11 @@ static bool parse_number(const char *text, uint64_t *value)
 	return !errno && !*end && *value <= 1000000000;
 }
 
+static bool is_woken(enum op op)
+{
+	return op == OP_PIPE || op == OP_SOCKET || op == OP_EVENTFD || op == OP_FUTEX;
+}
+
 static const char *count_up(struct parser *p, const struct step *s)
 {
 	struct part *part = p->part;
@@ -114,6 +123,7 @@ static const char *count_up(struct parser *p, const struct step *s)
 
 	part->faults |= s->op == OP_FAULT;
 	part->condwaits |= s->op == OP_CONDWAIT;
+	part->wakes |= is_woken(s->op);
 	if (s->op == OP_LOCK)
 		part->holds += times;
 	else if (s->op == OP_PAIRS)
@@ -122,7 +132,7 @@ static const char *count_up(struct parser *p, const struct step *s)
 		part->barriers += times;
 	else if (s->op == OP_CONDWAIT || s->op == OP_TIMEDWAIT)
 		part->blocks += 4 * times; /* room for early wakes */
-	else if (s->op == OP_SLEEP || s->op == OP_READ || s->op == OP_FAULT)
+	else if (s->op == OP_SLEEP || s->op == OP_READ || s->op == OP_FAULT || is_woken(s->op))
 		part->blocks += p->held ? times : 0;
 	if (part->holds > 20000000 || part->blocks > 20000000)
 		return wrong(p, "more than 20 million holds or blocks in one thread");
