@@ -286,16 +286,6 @@ static bool is_rfc_freeze(const struct soak_plan *p, const char *told)
 	       (!strcmp(told, "does not end") || !strcmp(told, "no answer, quit hangs"));
 }
 
-/*
- * A stream that is stuck for ever freezes stock's monitor when the main thread waits for a multifd
- * channel. The thread is stuck there too, but QEMU answers, and quits.
- */
-static const char *as_stock_puts_it(const struct soak_plan *p, const char *told)
-{
-	return p->options.multifd && !strcmp(told, "stays active, quit 0") ? "no answer, quit hangs"
-									   : NULL;
-}
-
 /* Crashes and hangs count as stock's only when stock has them in this very migration. */
 static bool stock_does(struct soak *soak, const struct soak_plan *p, unsigned number,
 		       const char *told)
@@ -375,9 +365,7 @@ static bool one(struct soak *soak, const char *version, unsigned number)
 	} else if (is_rfc_freeze(&p, outcome.told)) {
 		word = "as RFC";
 		soak->as_rfc++;
-	} else if (stock_does(soak, &p, number, outcome.told) ||
-		   (as_stock_puts_it(&p, outcome.told) &&
-		    stock_does(soak, &p, number, as_stock_puts_it(&p, outcome.told)))) {
+	} else if (stock_does(soak, &p, number, outcome.told)) {
 		word = "as stock";
 		soak->as_stock++;
 	} else {
