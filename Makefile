@@ -59,10 +59,8 @@ DETOUR     := $(call objects,$(wildcard runtime/detour/*.c runtime/detour/*.S))
 THREAD     := $(call objects,$(wildcard runtime/thread/*.c))
 BPF        := $(patsubst %.bpf.c,$(O)/%.skel.h,$(wildcard probes/*.bpf.c))
 PROBES     := $(call objects,$(filter-out %.bpf.c,$(wildcard probes/*.c)))
-ANALYZERS  := $(call objects,$(wildcard analyzers/*.c analyzers/model/*.c analyzers/store/*.c \
-	      analyzers/stats/*.c analyzers/render/*.c \
-	      analyzers/compare/*.c analyzers/ctf/*.c analyzers/cross/*.c analyzers/stacks/*.c \
-	      analyzers/top/*.c analyzers/export/*.c analyzers/export/*.S))
+ANALYZERS  := $(call objects,$(filter-out analyzers/lab/%,$(wildcard analyzers/*.c \
+	      analyzers/*/*.c analyzers/*/*.S)))
 LAB_MAINS  := analyzers/lab/demo.c analyzers/lab/demo-dashboard.c
 LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/*.c \
 	      analyzers/lab/*.S)))

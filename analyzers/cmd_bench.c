@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analyzers/bench.h"
-#include "analyzers/check.h"
+#include "analyzers/bench/bench.h"
+#include "analyzers/inspect/check.h"
 #include "analyzers/command.h"
 #include "analyzers/compare/figures.h"
 #include "analyzers/render/render.h"

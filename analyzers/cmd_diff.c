@@ -10,7 +10,7 @@
 #include "analyzers/compare/fit.h"
 #include "analyzers/render/figure.h"
 #include "analyzers/show.h"
-#include "analyzers/sides.h"
+#include "analyzers/input/sides.h"
 
 struct options {
 	char *label_a, *label_b, *html, *fail_on;

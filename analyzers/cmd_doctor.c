@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analyzers/check.h"
+#include "analyzers/inspect/check.h"
 #include "analyzers/command.h"
 #include "analyzers/show.h"
-#include "analyzers/subject.h"
-#include "analyzers/under.h"
-#include "analyzers/usdt.h"
+#include "analyzers/inspect/subject.h"
+#include "analyzers/inspect/under.h"
+#include "analyzers/inspect/usdt.h"
 
 #define FORMAT 1
 

@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "analyzers/command.h"
-#include "analyzers/launch.h"
+#include "analyzers/watch/launch.h"
 #include "analyzers/output.h"
 #include "analyzers/render/render.h"
-#include "analyzers/session.h"
+#include "analyzers/watch/session.h"
 #include "runtime/seams/seams.h"
 
 #define PROVIDER  "libloadvm-lttng.so"

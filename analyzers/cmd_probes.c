@@ -8,7 +8,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/show.h"
-#include "analyzers/subject.h"
+#include "analyzers/inspect/subject.h"
 
 #define FORMAT 1
 

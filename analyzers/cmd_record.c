@@ -13,10 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analyzers/collect.h"
+#include "analyzers/watch/collect.h"
 #include "analyzers/command.h"
-#include "analyzers/discover.h"
-#include "analyzers/launch.h"
+#include "analyzers/watch/discover.h"
+#include "analyzers/watch/launch.h"
 #include "analyzers/render/render.h"
 #include "analyzers/store/store.h"
 

@@ -10,7 +10,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/render/render.h"
-#include "analyzers/source.h"
+#include "analyzers/input/source.h"
 
 struct options {
 	int run;

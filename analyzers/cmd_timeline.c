@@ -9,7 +9,7 @@
 #include "analyzers/command.h"
 #include "analyzers/render/perfetto.h"
 #include "analyzers/render/render.h"
-#include "analyzers/source.h"
+#include "analyzers/input/source.h"
 
 /*
  * Two machines' CLOCK_MONOTONICs have nothing to do with each other; two recordings on one machine

@@ -10,9 +10,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "analyzers/collect.h"
+#include "analyzers/watch/collect.h"
 #include "analyzers/command.h"
-#include "analyzers/discover.h"
+#include "analyzers/watch/discover.h"
 #include "analyzers/render/render.h"
 #include "analyzers/show.h"
 #include "analyzers/top/live.h"

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "analyzers/session.h"
+#include "analyzers/watch/session.h"
 
 struct output {
 	char *asked;   /* where the user wants it; absolute */

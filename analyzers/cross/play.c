@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "analyzers/collect.h"
+#include "analyzers/watch/collect.h"
 #include "analyzers/cross/play.h"
 #include "analyzers/lab/lab.h"
-#include "analyzers/session.h"
+#include "analyzers/watch/session.h"
 
 #define TIMEOUT_MS   60000
 #define STOP_MS	     5000

@@ -10,11 +10,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "analyzers/collect.h"
-#include "analyzers/discover.h"
+#include "analyzers/watch/collect.h"
+#include "analyzers/watch/discover.h"
 #include "analyzers/export/fleet.h"
 #include "analyzers/export/monitor.h"
-#include "analyzers/under.h"
+#include "analyzers/inspect/under.h"
 
 #define SECOND_NS   1000000000ULL
 #define STATUS_NS   (10 * SECOND_NS) /* between looks at what loadvm says of itself */

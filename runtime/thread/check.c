@@ -144,8 +144,7 @@ static void hint_apparmor(struct report *r, pid_t pid)
 	installed = !access("/etc/apparmor.d/abstractions/libvirt-qemu", R_OK);
 	put_hint(r,
 		 "AppArmor is on%s (%u guests' profiles enforced): allow reading and mapping the "
-		 "two "
-		 "libloadvm libraries (rm) and the control file (r) in "
+		 "two libloadvm libraries (rm) and the control file (r) in "
 		 "abstractions/libvirt-qemu; without, the loader says that it cannot preload "
 		 "and QEMU runs stock",
 		 installed ? " and libvirt's profiles are installed" : "", guests);

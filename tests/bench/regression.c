@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "analyzers/lab/lab.h"
-#include "analyzers/sides.h"
+#include "analyzers/input/sides.h"
 
 /*
  * The stall is as long as in the stall table: what else the machine does shifts the moment at which

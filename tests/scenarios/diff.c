@@ -8,7 +8,7 @@
 #include <glib/gstdio.h>
 
 #include "analyzers/compare/fit.h"
-#include "analyzers/sides.h"
+#include "analyzers/input/sides.h"
 #include "tests/scenarios/recording.h"
 
 #define SAME  "tests/data/same.bql"

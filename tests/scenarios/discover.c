@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "analyzers/discover.h"
+#include "analyzers/watch/discover.h"
 #include "tests/scenarios/recording.h"
 
 /* This test's own names: others may run on the same machine, and are found too. */

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "analyzers/lab/lab.h"
-#include "analyzers/under.h"
+#include "analyzers/inspect/under.h"
 
 enum { FIRED_MS = 20000, DONE_MS = 60000, ALIVE_MS = 10000, STALL_MS = 20000 };
 

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "analyzers/check.h"
+#include "analyzers/inspect/check.h"
 #include "analyzers/lab/lab.h"
-#include "analyzers/usdt.h"
+#include "analyzers/inspect/usdt.h"
 #include "probes/features.h"
 #include "probes/tracer.h"
 

@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analyzers/session.h"
+#include "analyzers/watch/session.h"
 #include "runtime/trace/table.h"
 
 #define NAME	      "bqlstat"

@@ -6,7 +6,7 @@
 
 #include <zlib.h>
 
-#include "analyzers/bench.h"
+#include "analyzers/bench/bench.h"
 #include "analyzers/lab/journey.h"
 
 static bool is_version(const char *word)

@@ -11,7 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "analyzers/check.h"
+#include "analyzers/inspect/check.h"
 #include "analyzers/render/render.h"
 #include "probes/features.h"
 #include "probes/tracer.h"

@@ -2,7 +2,7 @@
 /*
  * Findings as data, as text and as JSON.
  */
-#include "analyzers/check.h"
+#include "analyzers/inspect/check.h"
 #include "analyzers/show.h"
 
 static const struct {

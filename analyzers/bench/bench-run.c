@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "analyzers/bench.h"
+#include "analyzers/bench/bench.h"
 #include "analyzers/command.h"
 #include "analyzers/compare/figures.h"
 #include "analyzers/store/store.h"

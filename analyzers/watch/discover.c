@@ -16,7 +16,7 @@
 
 #include <glib.h>
 
-#include "analyzers/discover.h"
+#include "analyzers/watch/discover.h"
 #include "probes/execs.h"
 
 #define SCAN_NS	      1000000000ULL  /* between searches when the kernel does not tell */

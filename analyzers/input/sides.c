@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "analyzers/command.h"
-#include "analyzers/sides.h"
-#include "analyzers/source.h"
+#include "analyzers/input/sides.h"
+#include "analyzers/input/source.h"
 
 struct file {
 	const char *path;

@@ -14,7 +14,7 @@
 #include <gelf.h>
 #include <glib.h>
 
-#include "analyzers/under.h"
+#include "analyzers/inspect/under.h"
 
 /* A library's first mapping. */
 struct library {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "analyzers/show.h"
-#include "analyzers/subject.h"
+#include "analyzers/inspect/subject.h"
 #include "probes/plan.h"
 
 /* ---- where a point stands ---- */

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "analyzers/ctf/ctf.h"
-#include "analyzers/source.h"
+#include "analyzers/input/source.h"
 
 struct source {
 	char *path;

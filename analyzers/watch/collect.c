@@ -9,7 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "analyzers/collect.h"
+#include "analyzers/watch/collect.h"
 #include "analyzers/stacks/stacks.h"
 
 /*

@@ -8,7 +8,7 @@
 
 #include <gelf.h>
 
-#include "analyzers/usdt.h"
+#include "analyzers/inspect/usdt.h"
 
 #define SECTION "stapsdt"
 #define TYPE	3
