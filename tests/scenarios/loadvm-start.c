@@ -26,6 +26,8 @@ static const enum seam_id detoured[] = {
 	SEAM_FD_READABLE_YIELD,
 	SEAM_RAM_LOAD,
 	SEAM_VMSTATE_LOAD,
+	SEAM_SEM_WAIT,
+	SEAM_THREAD_CREATE,
 	/* 9.0 and later */
 	SEAM_FILE_READ_AT,
 	SEAM_MULTIFD_RECV,
