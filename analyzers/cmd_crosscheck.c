@@ -16,6 +16,7 @@
 #include "analyzers/show.h"
 
 #define MOST_ROUNDS 100
+#define FORMAT	    1 /* of the JSON: docs/crosscheck-json.md */
 
 static volatile sig_atomic_t stop;
 
@@ -166,12 +167,19 @@ static void show_round(const struct crosscheck *c, const struct play_result *r, 
 	}
 }
 
-static void json_round(JsonBuilder *b, const struct play_result *r, int round,
-		       const GPtrArray *sites)
+static void json_round(JsonBuilder *b, const struct crosscheck *c, const struct play_result *r,
+		       int round, const GPtrArray *sites)
 {
 	json_builder_begin_object(b);
+	show_int(b, "format", FORMAT);
 	show_int(b, "round", round);
-	show_text(b, "qemu_version", r->qemu_version);
+	json_builder_set_member_name(b, "qemu");
+	json_builder_begin_object(b);
+	show_text(b, "version", r->qemu_version);
+	json_builder_end_object(b);
+	show_text(b, "policy", c->policy);
+	show_int(b, "long_limit_ns", c->long_ns);
+	show_text(b, "without_log", r->without);
 	json_builder_set_member_name(b, "totals_apart");
 	json_builder_add_double_value(b, totals_apart(r));
 	json_builder_set_member_name(b, "sources");
@@ -179,7 +187,8 @@ static void json_round(JsonBuilder *b, const struct play_result *r, int round,
 	for (unsigned i = 0; i < r->n; i++) {
 		json_builder_begin_object(b);
 		show_text(b, "name", r->books[i]->name);
-		show_int(b, "lost", r->books[i]->lost);
+		show_int(b, "lost_total", r->books[i]->lost);
+		show_int(b, "hold_bias_ns", r->books[i]->bias_ns);
 		show_int(b, "acquired", r->books[i]->sum.acquired);
 		show_int(b, "long_holds", r->books[i]->sum.long_holds);
 		show_int(b, "long_ns", r->books[i]->sum.long_ns);
@@ -235,7 +244,7 @@ static int one_round(struct crosscheck *c, int round, JsonBuilder *json)
 	g_ptr_array_sort_with_data(sites, by_long, &result);
 	judge(c, &result, sites);
 	if (json)
-		json_round(json, &result, round, sites);
+		json_round(json, c, &result, round, sites);
 	else
 		show_round(c, &result, round, sites);
 	fflush(stdout);

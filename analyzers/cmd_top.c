@@ -21,6 +21,7 @@
 #define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
 
 #define THRESHOLD_NS 1000000
+#define FORMAT	     1 /* of the JSON: docs/top-json.md */
 
 struct qemu {
 	int target;
@@ -44,6 +45,7 @@ struct top {
 	struct discover *discover;
 	struct screen *screen; /* NULL: text or JSON */
 	GPtrArray *qemus;      /* struct qemu */
+	char *trouble;	       /* the last QEMU that cannot be watched; NULL: seen, or none */
 	int signal_fd;
 };
 
@@ -96,7 +98,11 @@ static void appeared(void *opaque, const struct discovered *d)
 
 	if (!wanted(t, d->pid))
 		return;
-	if (add_qemu(t, d->pid, *d->name ? d->name : d->program, &err) && !t->screen)
+	if (!add_qemu(t, d->pid, *d->name ? d->name : d->program, &err))
+		return;
+	g_free(t->trouble);
+	t->trouble = g_strdup(err.text);
+	if (!t->screen)
 		fprintf(stderr, "bqlstat: %s\n", err.text);
 }
 
@@ -207,11 +213,15 @@ static void print_json(struct top *t, const struct qemu *q)
 
 	tracer_coverage(t->tracer, q->target, &coverage);
 	json_builder_begin_object(b);
+	show_int(b, "format", FORMAT);
 	show_int(b, "at_unix_ns", g_get_real_time() * 1000);
+	json_builder_set_member_name(b, "qemu");
+	json_builder_begin_object(b);
 	show_int(b, "pid", q->pid);
 	show_text(b, "name", q->name);
 	show_text(b, "version", q->run->qemu_version);
 	show_bool(b, "gone", q->gone);
+	json_builder_end_object(b);
 	show_int(b, "interval_ns", l->interval_ns);
 	show_int(b, "covered_ns", l->covered_ns);
 	show_int(b, "acquired", l->acquired);
@@ -219,7 +229,7 @@ static void print_json(struct top *t, const struct qemu *q)
 	json_builder_add_double_value(b, l->held);
 	show_int(b, "hold_max_ns", l->longest_ns);
 	show_text(b, "phase", phase_of(t, q));
-	show_int(b, "lost", l->lost);
+	show_int(b, "lost_total", l->lost);
 	show_text(b, "level", levels[coverage.level]);
 	json_builder_set_member_name(b, "cores");
 	json_builder_add_double_value(b, coverage.cores);
@@ -272,7 +282,7 @@ static void draw(struct top *t)
 		};
 		tracer_coverage(t->tracer, q->target, &shown[i].coverage);
 	}
-	screen_show(t->screen, shown, t->qemus->len, t->interval_ns);
+	screen_show(t->screen, shown, t->qemus->len, t->interval_ns, t->trouble);
 }
 
 static void show(struct top *t)
@@ -335,6 +345,8 @@ static bool wait_until(struct top *t, uint64_t due)
 			return false;
 		if (!t->screen || !(fds[0].revents || fds[2].revents))
 			continue;
+		if (fds[2].revents)
+			g_clear_pointer(&t->trouble, g_free);
 		/* Unwinding them takes seconds for the first of a build: only for who wants to see.
 		 */
 		tracer_take_stacks(t->tracer, screen_in_detail(t->screen));
@@ -500,6 +512,7 @@ static int top(const struct command *command, int argc, char **argv)
 	g_ptr_array_unref(t.qemus);
 	if (t.signal_fd >= 0)
 		close(t.signal_fd);
+	g_free(t.trouble);
 	g_free(t.pids);
 	g_free(t.match);
 	g_free(t.delay);

@@ -516,10 +516,12 @@ static void show_help(int y)
 		put(y + i, 0, 0, "%s", lines[i]);
 }
 
-static void show_foot(const struct screen *s)
+static void show_foot(const struct screen *s, const char *trouble)
 {
 	if (s->typing)
 		put(LINES - 1, 0, 0, "show only: %s_", s->filter);
+	else if (trouble)
+		put(LINES - 1, 0, A_BOLD, "%s", trouble);
 	else if (*s->filter)
 		put(LINES - 1, 0, A_DIM, "only \"%s\"   / change   h help   q quit", s->filter);
 	else
@@ -527,7 +529,8 @@ static void show_foot(const struct screen *s)
 		    live_sort_name(s->sort));
 }
 
-void screen_show(struct screen *s, struct screen_qemu *qemus, unsigned n, uint64_t interval_ns)
+void screen_show(struct screen *s, struct screen_qemu *qemus, unsigned n, uint64_t interval_ns,
+		 const char *trouble)
 {
 	erase();
 	if (n) {
@@ -546,7 +549,7 @@ void screen_show(struct screen *s, struct screen_qemu *qemus, unsigned n, uint64
 		if (s->help)
 			show_help(2);
 	}
-	show_foot(s);
+	show_foot(s, trouble);
 	refresh();
 }
 

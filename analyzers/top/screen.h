@@ -27,8 +27,9 @@ struct screen *screen_new(enum live_sort sort, bool each_vcpu, const char *filte
 /* Gives the terminal back as it was. */
 void screen_free(struct screen *s);
 
-/* `n` may be 0. `interval_ns`: between two looks. */
-void screen_show(struct screen *s, struct screen_qemu *qemus, unsigned n, uint64_t interval_ns);
+/* `n` may be 0. `interval_ns`: between two looks. `trouble`: a sentence for the foot, or NULL. */
+void screen_show(struct screen *s, struct screen_qemu *qemus, unsigned n, uint64_t interval_ns,
+		 const char *trouble);
 /* Take the keys that were pressed. False: the user wants to leave. */
 bool screen_keys(struct screen *s, unsigned n);
 /* The terminal has another size. */

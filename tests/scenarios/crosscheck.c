@@ -56,7 +56,7 @@ static void expect_equal_counts(JsonObject *round, unsigned n_sources)
 			       (int)json_object_get_int_member(source, "acquired"),
 			       (int)(json_object_get_int_member(source, "long_ns") / 1000),
 			       (int)json_object_get_int_member(source, "long_holds"));
-		g_assert_cmpint(json_object_get_int_member(source, "lost"), ==, 0);
+		g_assert_cmpint(json_object_get_int_member(source, "lost_total"), ==, 0);
 		g_assert_cmpint(json_object_get_int_member(source, "acquired"), >, 100);
 		g_assert_cmpint(json_object_get_int_member(source, "long_ns"), >, 1000000);
 		for (unsigned i = 0; i < json_array_get_length(sites); i++)

@@ -230,6 +230,55 @@ static void test_diff(void)
 	keeps(diff, "diff");
 }
 
+/* Every line by itself. */
+static void test_top(void)
+{
+	const char *dance[] = {
+		lab_program("lockdance"), "-e",
+		"thread CPU 0/TCG; repeat 30000; lock dance-a.c:1; unlock; idle 2000; end\n"
+		"thread CPU 1/TCG; repeat 600; lock dance-a.c:2; sleep 20000; unlock; idle 80000; "
+		"end",
+		NULL};
+	g_autofree char *pid = NULL, *out = NULL;
+	g_autoptr(lab_process) p = NULL;
+	g_auto(GStrv) lines = NULL;
+
+	if (no_validator())
+		return;
+	p = lab_process_new(dance, NULL, NULL);
+	g_assert_nonnull(p);
+	pid = g_strdup_printf("%d", lab_process_pid(p));
+	out = answer("bqlstat", "top", "--json", "-p", pid, "-d", "300ms", "-n", "2", NULL);
+	if (!*out) {
+		g_test_skip("bqlstat cannot trace here");
+		return;
+	}
+	g_assert_nonnull(strstr(out, "dance-a.c:2"));
+	lines = g_strsplit(g_strchomp(out), "\n", -1);
+	g_assert_cmpuint(g_strv_length(lines), ==, 2);
+	keeps(lines[0], "top");
+	keeps(lines[1], "top");
+}
+
+/* One round, with all sources. */
+static void test_crosscheck(void)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *out = NULL;
+
+	if (no_validator())
+		return;
+	/* Where it cannot be had, crosscheck says so. */
+	if (!lab_lttng(&error))
+		g_test_message("%s", error->message);
+	out = answer("bqlstat", "crosscheck", "--json", "-n", "1", NULL);
+	if (!strchr(out, '{')) {
+		g_test_skip("bqlstat crosscheck cannot run here");
+		return;
+	}
+	keeps(out, "crosscheck");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -238,5 +287,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/schema/loadvm-check", test_loadvm);
 	g_test_add_func("/schema/report", test_report);
 	g_test_add_func("/schema/diff", test_diff);
+	g_test_add_func("/schema/top", test_top);
+	g_test_add_func("/schema/crosscheck", test_crosscheck);
 	return g_test_run();
 }
