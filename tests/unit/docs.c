@@ -165,8 +165,9 @@ static char *zsh_block(const char *command)
 
 /* ---- the tests ---- */
 
-static const char *const commands[] = {"record", "report", "top", "timeline", "lttng",	 "doctor",
-				       "probes", "bench",  "diff",     "export", "crosscheck"};
+static const char *const commands[] = {"record", "report", "top",	"timeline",
+				       "lttng",	 "doctor", "probes",	"bench",
+				       "diff",	 "export", "crosscheck"};
 
 static void test_commands(void)
 {
@@ -276,9 +277,10 @@ static void test_loadvm(void)
 static void test_pages(void)
 {
 	static const char *const names[] = {
-		"bqlstat",	  "bqlstat-record",   "bqlstat-report", "bqlstat-top",	    "bqlstat-doctor",
-		"bqlstat-probes", "bqlstat-timeline", "bqlstat-crosscheck", "bqlstat-lttng",
-		"bqlstat-bench",  "bqlstat-diff",     "bqlstat-export",	    "loadvm",
+		"bqlstat",	  "bqlstat-record", "bqlstat-report",	"bqlstat-top",
+		"bqlstat-doctor", "bqlstat-probes", "bqlstat-timeline", "bqlstat-crosscheck",
+		"bqlstat-lttng",  "bqlstat-bench",  "bqlstat-diff",	"bqlstat-export",
+		"loadvm",
 	};
 	static const char *const sections[] = {
 		"NAME",	    "SYNOPSIS",	   "DESCRIPTION", "OPTIONS",
@@ -414,6 +416,51 @@ static void test_diff_json(void)
 	expect_page("diff-json.md", members);
 }
 
+/* The members that a schema names; `defs`: what its references stand for. */
+static void walk_schema(JsonObject *schema, JsonObject *defs, const char *path, GHashTable *paths)
+{
+	if (json_object_has_member(schema, "$ref")) {
+		const char *name = strrchr(json_object_get_string_member(schema, "$ref"), '/') + 1;
+
+		walk_schema(json_object_get_object_member(defs, name), defs, path, paths);
+	} else if (json_object_has_member(schema, "properties")) {
+		JsonObject *members = json_object_get_object_member(schema, "properties");
+		g_autoptr(GList) names = json_object_get_members(members);
+
+		for (GList *m = names; m; m = m->next) {
+			g_autofree char *child =
+				g_strdup_printf("%s%s%s", path, *path ? "." : "", (char *)m->data);
+
+			walk_schema(json_object_get_object_member(members, m->data), defs, child,
+				    paths);
+		}
+	} else if (json_object_has_member(schema, "items")) {
+		g_autofree char *child = g_strdup_printf("%s[]", path);
+
+		walk_schema(json_object_get_object_member(schema, "items"), defs, child, paths);
+	} else {
+		g_hash_table_add(paths, g_strdup(path));
+	}
+}
+
+/* Where the output takes longer to make: against the schema, which another test holds against it.
+ */
+static void test_page_and_schema(gconstpointer name)
+{
+	g_autofree char *page = g_strdup_printf("%s-json.md", (const char *)name);
+	g_autofree char *file = g_strdup_printf("schema/%s.json", (const char *)name);
+	g_autofree char *text = read_doc(file);
+	g_autoptr(GHashTable) members = set_new();
+	g_autoptr(GError) error = NULL;
+	g_autoptr(JsonNode) node = json_from_string(text, &error);
+	JsonObject *schema;
+
+	g_assert_no_error(error);
+	schema = json_node_get_object(node);
+	walk_schema(schema, json_object_get_object_member(schema, "$defs"), "", members);
+	expect_page(page, members);
+}
+
 /* ---- make install ---- */
 
 /* As another than who built it would: what is installed finds its parts by itself. */
@@ -527,6 +574,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/docs/json/doctor", test_doctor_json);
 	g_test_add_func("/docs/json/report", test_report_json);
 	g_test_add_func("/docs/json/diff", test_diff_json);
+	g_test_add_data_func("/docs/json/top", "top", test_page_and_schema);
+	g_test_add_data_func("/docs/json/crosscheck", "crosscheck", test_page_and_schema);
 	g_test_add_func("/docs/install", test_install);
 	return g_test_run();
 }
