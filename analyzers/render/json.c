@@ -6,29 +6,9 @@
 #include <json-glib/json-glib.h>
 
 #include "analyzers/render/render.h"
+#include "analyzers/show.h"
 
 #define FORMAT 1
-
-static void add_int(JsonBuilder *b, const char *name, uint64_t value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_int_value(b, value);
-}
-
-static void add_bool(JsonBuilder *b, const char *name, bool value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_boolean_value(b, value);
-}
-
-/* What QEMU or the kernel named may be any bytes: JSON takes UTF-8 only. */
-static void add_text(JsonBuilder *b, const char *name, const char *value)
-{
-	g_autofree char *valid = g_utf8_make_valid(value, -1);
-
-	json_builder_set_member_name(b, name);
-	json_builder_add_string_value(b, valid);
-}
 
 static void begin_object(JsonBuilder *b, const char *name)
 {
@@ -49,34 +29,34 @@ static uint64_t since_begin(const struct run *run, uint64_t ns)
 
 static void add_head(JsonBuilder *b, const struct run *run)
 {
-	add_int(b, "format", FORMAT);
-	add_int(b, "run", run->id);
-	add_text(b, "label", run->label);
-	add_text(b, "source", run->source);
-	add_text(b, "tool", run->tool);
-	add_int(b, "begin_unix_ns", run->begin_unix_ns);
-	add_int(b, "begin_ns", run->begin_ns);
-	add_int(b, "duration_ns", run->duration_ns);
-	add_text(b, "ended", run->ended);
-	add_int(b, "threshold_ns", run->threshold_ns);
+	show_int(b, "format", FORMAT);
+	show_int(b, "run", run->id);
+	show_text(b, "label", run->label);
+	show_text(b, "source", run->source);
+	show_text(b, "tool", run->tool);
+	show_int(b, "begin_unix_ns", run->begin_unix_ns);
+	show_int(b, "begin_ns", run->begin_ns);
+	show_int(b, "duration_ns", run->duration_ns);
+	show_text(b, "ended", run->ended);
+	show_int(b, "threshold_ns", run->threshold_ns);
 	begin_object(b, "qemu");
-	add_int(b, "pid", run->pid);
-	add_text(b, "version", run->qemu_version);
-	add_text(b, "generation", run->qemu_generation);
-	add_text(b, "build_id", run->qemu_build_id);
-	add_text(b, "path", run->qemu_path);
-	add_text(b, "cmdline", run->qemu_cmdline);
+	show_int(b, "pid", run->pid);
+	show_text(b, "version", run->qemu_version);
+	show_text(b, "generation", run->qemu_generation);
+	show_text(b, "build_id", run->qemu_build_id);
+	show_text(b, "path", run->qemu_path);
+	show_text(b, "cmdline", run->qemu_cmdline);
 	json_builder_end_object(b);
 	begin_object(b, "machine");
-	add_text(b, "kernel", run->kernel);
-	add_text(b, "cpu", run->cpu);
-	add_int(b, "cpus", run->cpus);
+	show_text(b, "kernel", run->kernel);
+	show_text(b, "cpu", run->cpu);
+	show_int(b, "cpus", run->cpus);
 	json_builder_end_object(b);
 	begin_object(b, "probe_cost");
-	add_bool(b, "measured", run->calibrated);
-	add_int(b, "pair_ns", run->pair_ns);
-	add_int(b, "hold_bias_ns", run->hold_bias_ns);
-	add_int(b, "wait_bias_ns", run->wait_bias_ns);
+	show_bool(b, "measured", run->calibrated);
+	show_int(b, "pair_ns", run->pair_ns);
+	show_int(b, "hold_bias_ns", run->hold_bias_ns);
+	show_int(b, "wait_bias_ns", run->wait_bias_ns);
 	json_builder_end_object(b);
 }
 
@@ -85,16 +65,16 @@ static void add_overhead(JsonBuilder *b, const struct run *run)
 	double waits;
 
 	begin_object(b, "overhead");
-	add_int(b, "covered_ns", run_covered_ns(run));
-	add_int(b, "covered_waits_ns",
-		run_metric(run, "covered_waits_ns", &waits) ? waits : run_covered_ns(run));
+	show_int(b, "covered_ns", run_covered_ns(run));
+	show_int(b, "covered_waits_ns",
+		 run_metric(run, "covered_waits_ns", &waits) ? waits : run_covered_ns(run));
 	begin_array(b, "thinned");
 	for (unsigned i = 0; i < run->thinnings->len; i++) {
 		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
 
 		json_builder_begin_object(b);
-		add_int(b, "at_ns", since_begin(run, t->at_ns));
-		add_text(b, "level", t->level);
+		show_int(b, "at_ns", since_begin(run, t->at_ns));
+		show_text(b, "level", t->level);
 		json_builder_set_member_name(b, "cores");
 		json_builder_add_double_value(b, t->cores);
 		json_builder_end_object(b);
@@ -106,12 +86,12 @@ static void add_overhead(JsonBuilder *b, const struct run *run)
 static void add_honesty(JsonBuilder *b, const struct run *run)
 {
 	add_overhead(b, run);
-	add_int(b, "lost_total", run_lost(run));
+	show_int(b, "lost_total", run_lost(run));
 	begin_object(b, "lost");
 	for (unsigned i = 0; i < run->lost->len; i++) {
 		const struct lost *l = &g_array_index(run->lost, struct lost, i);
 
-		add_int(b, l->what, l->count);
+		show_int(b, l->what, l->count);
 	}
 	json_builder_end_object(b);
 	begin_array(b, "points");
@@ -119,14 +99,14 @@ static void add_honesty(JsonBuilder *b, const struct run *run)
 		const struct point *p = &g_array_index(run->points, struct point, i);
 
 		json_builder_begin_object(b);
-		add_text(b, "kind", p->kind);
-		add_int(b, "vaddr", p->vaddr);
-		add_text(b, "insn", p->insn);
-		add_bool(b, "emulated", p->emulated);
-		add_bool(b, "attached", p->attached);
-		add_bool(b, "shared", p->shared);
-		add_bool(b, "hit", p->hit);
-		add_text(b, "refusal", p->refusal);
+		show_text(b, "kind", p->kind);
+		show_int(b, "vaddr", p->vaddr);
+		show_text(b, "insn", p->insn);
+		show_bool(b, "emulated", p->emulated);
+		show_bool(b, "attached", p->attached);
+		show_bool(b, "shared", p->shared);
+		show_bool(b, "hit", p->hit);
+		show_text(b, "refusal", p->refusal);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
@@ -136,18 +116,18 @@ static void add_site(JsonBuilder *b, const struct run *run, unsigned index)
 {
 	const struct site *s = &g_array_index(run->sites, struct site, index);
 
-	add_text(b, "file", render_file(s->file));
-	add_int(b, "line", s->line);
-	add_bool(b, "condvar", s->cond);
+	show_text(b, "file", render_file(s->file));
+	show_int(b, "line", s->line);
+	show_bool(b, "condvar", s->cond);
 }
 
 static void add_blocked(JsonBuilder *b, const struct blocking *blocking)
 {
 	json_builder_begin_object(b);
-	add_text(b, "cause", cause_name(blocking->cause));
-	add_text(b, "file", cause_file(blocking->cause));
-	add_int(b, "count", blocking->count);
-	add_int(b, "ns", blocking->ns);
+	show_text(b, "cause", cause_name(blocking->cause));
+	show_text(b, "file", cause_file(blocking->cause));
+	show_int(b, "count", blocking->count);
+	show_int(b, "ns", blocking->ns);
 	json_builder_end_object(b);
 }
 
@@ -155,11 +135,11 @@ static void add_distribution(JsonBuilder *b, const char *name, uint64_t count, u
 			     uint64_t p50_ns, uint64_t p99_ns, uint64_t max_ns)
 {
 	begin_object(b, name);
-	add_int(b, "count", count);
-	add_int(b, "total_ns", total_ns);
-	add_int(b, "p50_ns", p50_ns);
-	add_int(b, "p99_ns", p99_ns);
-	add_int(b, "max_ns", max_ns);
+	show_int(b, "count", count);
+	show_int(b, "total_ns", total_ns);
+	show_int(b, "p50_ns", p50_ns);
+	show_int(b, "p99_ns", p99_ns);
+	show_int(b, "max_ns", max_ns);
 	json_builder_end_object(b);
 }
 
@@ -167,22 +147,22 @@ static void add_rows(JsonBuilder *b, struct run *run, const struct render_option
 {
 	g_autoptr(GArray) rows = run_rows(run, o->each_vcpu);
 
-	add_int(b, "acquired", run_acquired(run));
-	add_int(b, "held_ns", run_held_ns(run));
+	show_int(b, "acquired", run_acquired(run));
+	show_int(b, "held_ns", run_held_ns(run));
 	begin_array(b, "sites");
 	for (unsigned i = 0; i < rows->len && (!o->top || i < o->top); i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
 
 		json_builder_begin_object(b);
 		add_site(b, run, r->site);
-		add_text(b, "role", role_name(r->role));
-		add_text(b, "who", r->who);
-		add_int(b, "acquired", r->acquired);
+		show_text(b, "role", role_name(r->role));
+		show_text(b, "who", r->who);
+		show_int(b, "acquired", r->acquired);
 		add_distribution(b, "hold", r->holds, r->hold_total_ns, r->hold_p50_ns,
 				 r->hold_p99_ns, r->hold_max_ns);
 		add_distribution(b, "wait", r->waits, r->wait_total_ns, r->wait_p50_ns,
 				 r->wait_p99_ns, r->wait_max_ns);
-		add_int(b, "runnable_ns", r->runnable_ns);
+		show_int(b, "runnable_ns", r->runnable_ns);
 		begin_array(b, "blocked");
 		for (unsigned c = 0; c < r->blocking->len; c++)
 			add_blocked(b, &g_array_index(r->blocking, struct blocking, c));
@@ -195,8 +175,8 @@ static void add_rows(JsonBuilder *b, struct run *run, const struct render_option
 static void add_phase(JsonBuilder *b, const char *name, const struct phase_at *at)
 {
 	begin_object(b, name);
-	add_text(b, "phase", phase_name(at->phase));
-	add_text(b, "device", at->device);
+	show_text(b, "phase", phase_name(at->phase));
+	show_text(b, "device", at->device);
 	json_builder_end_object(b);
 }
 
@@ -205,19 +185,19 @@ static void add_stack(JsonBuilder *b, const struct run *run, const struct hold *
 	const struct stack *s = &g_array_index(run->stacks, struct stack, h->stack - 1);
 
 	begin_object(b, "stack");
-	add_text(b, "taken", taken_name(h->taken));
-	add_bool(b, "whole", s->whole);
+	show_text(b, "taken", taken_name(h->taken));
+	show_bool(b, "whole", s->whole);
 	begin_array(b, "frames");
 	for (unsigned i = 0; i < s->frames->len; i++) {
 		const struct frame *f = &g_array_index(run->frames, struct frame,
 						       g_array_index(s->frames, unsigned, i));
 
 		json_builder_begin_object(b);
-		add_text(b, "module", f->module);
-		add_int(b, "address", f->address);
-		add_text(b, "symbol", f->symbol);
-		add_int(b, "offset", f->offset);
-		add_bool(b, "inside", f->inside);
+		show_text(b, "module", f->module);
+		show_int(b, "address", f->address);
+		show_text(b, "symbol", f->symbol);
+		show_int(b, "offset", f->offset);
+		show_bool(b, "inside", f->inside);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
@@ -229,9 +209,9 @@ static void add_thread(JsonBuilder *b, struct run *run, const char *name, unsign
 	const struct thread *t = &g_array_index(run->threads, struct thread, index);
 
 	begin_object(b, name);
-	add_text(b, "role", role_name(t->role));
-	add_text(b, "who", run_who(run, t, true));
-	add_int(b, "tid", t->tid);
+	show_text(b, "role", role_name(t->role));
+	show_text(b, "who", run_who(run, t, true));
+	show_int(b, "tid", t->tid);
 	json_builder_end_object(b);
 }
 
@@ -246,9 +226,9 @@ static void add_wakings(JsonBuilder *b, struct run *run)
 		add_site(b, run, u->site);
 		add_thread(b, run, "holder", u->thread);
 		add_thread(b, run, "ended_by", w->waker);
-		add_int(b, "count", w->count);
-		add_int(b, "ns", w->ns);
-		add_int(b, "max_ns", w->max_ns);
+		show_int(b, "count", w->count);
+		show_int(b, "ns", w->ns);
+		show_int(b, "max_ns", w->max_ns);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
@@ -259,14 +239,14 @@ static void add_side(JsonBuilder *b, const struct run *run, const char *name, in
 		     enum role role, const char *who)
 {
 	begin_object(b, name);
-	add_text(b, "kind",
-		 site == HOLDER_NOBODY	  ? "nobody"
-		 : site == HOLDER_EARLIER ? "earlier"
-					  : "site");
+	show_text(b, "kind",
+		  site == HOLDER_NOBODY	   ? "nobody"
+		  : site == HOLDER_EARLIER ? "earlier"
+					   : "site");
 	if (site >= 0) {
 		add_site(b, run, site);
-		add_text(b, "role", role_name(role));
-		add_text(b, "who", who);
+		show_text(b, "role", role_name(role));
+		show_text(b, "who", who);
 	}
 	json_builder_end_object(b);
 }
@@ -282,9 +262,9 @@ static void add_victims(JsonBuilder *b, struct run *run, const struct render_opt
 		json_builder_begin_object(b);
 		add_side(b, run, "holder", r->holder_site, r->holder_role, r->holder_who);
 		add_side(b, run, "victim", r->victim_site, r->victim_role, r->victim_who);
-		add_int(b, "waits", r->count);
-		add_int(b, "ns", r->ns);
-		add_int(b, "max_ns", r->max_ns);
+		show_int(b, "waits", r->count);
+		show_int(b, "ns", r->ns);
+		show_int(b, "max_ns", r->max_ns);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
@@ -295,19 +275,19 @@ static void add_hold(JsonBuilder *b, struct run *run, const struct hold *h)
 	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
 
 	json_builder_begin_object(b);
-	add_int(b, "at_ns", since_begin(run, h->begin_ns));
-	add_int(b, "hold_ns", run_hold_ns(run, h->hold_ns));
+	show_int(b, "at_ns", since_begin(run, h->begin_ns));
+	show_int(b, "hold_ns", run_hold_ns(run, h->hold_ns));
 	json_builder_set_member_name(b, "wait_ns");
 	if (h->wait_ns == UNKNOWN_NS)
 		json_builder_add_null_value(b);
 	else
 		json_builder_add_int_value(b, run_wait_ns(run, h->wait_ns));
-	add_bool(b, "unfinished", h->unfinished);
+	show_bool(b, "unfinished", h->unfinished);
 	add_site(b, run, h->site);
-	add_text(b, "role", role_name(t->role));
-	add_text(b, "who", run_who(run, t, true));
-	add_int(b, "tid", t->tid);
-	add_int(b, "runnable_ns", h->runnable_ns);
+	show_text(b, "role", role_name(t->role));
+	show_text(b, "who", run_who(run, t, true));
+	show_int(b, "tid", t->tid);
+	show_int(b, "runnable_ns", h->runnable_ns);
 	begin_array(b, "blocked");
 	for (unsigned c = 0; c < G_N_ELEMENTS(h->blocked); c++)
 		if (h->blocked[c].count)
@@ -315,11 +295,11 @@ static void add_hold(JsonBuilder *b, struct run *run, const struct hold *h)
 	json_builder_end_array(b);
 	if (h->longest_ns) {
 		begin_object(b, "longest_block");
-		add_text(b, "cause", cause_name(h->longest_cause));
-		add_text(b, "file", cause_file(h->longest_cause));
+		show_text(b, "cause", cause_name(h->longest_cause));
+		show_text(b, "file", cause_file(h->longest_cause));
 		if (h->longest_waker)
 			add_thread(b, run, "ended_by", h->longest_waker - 1);
-		add_int(b, "ns", h->longest_ns);
+		show_int(b, "ns", h->longest_ns);
 		add_phase(b, "in", &h->at_longest);
 		json_builder_end_object(b);
 	}
@@ -351,9 +331,9 @@ char *render_json(struct run *run, const struct render_options *options)
 		const struct mark *m = &g_array_index(run->marks, struct mark, i);
 
 		json_builder_begin_object(b);
-		add_int(b, "at_ns", since_begin(run, m->at_ns));
-		add_text(b, "phase", phase_name(m->in.phase));
-		add_text(b, "device", m->in.device);
+		show_int(b, "at_ns", since_begin(run, m->at_ns));
+		show_text(b, "phase", phase_name(m->in.phase));
+		show_text(b, "device", m->in.device);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
