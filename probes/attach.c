@@ -6,17 +6,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "probes/multi.h"
 #include "probes/plan.h"
 #include "probes/private.h"
 
 #define ATTACH_TRIES 3 /* one that fails takes ~0.1 s, to take out again */
+#define GLANCE_US    1000
 
 /* What serves each kind of point that the plan uses. */
 static struct bpf_program *program_for(const struct tracer *t, enum seam_point_kind kind,
@@ -77,52 +76,34 @@ static struct bpf_program *program_for(const struct tracer *t, enum seam_point_k
 
 /* ---- putting probes in ---- */
 
-static int open_link(struct tracer *t, struct target *target, const unsigned *which, size_t count,
-		     struct probe_link *link)
+/* A link's number, or a negative errno. */
+static int open_link(struct tracer *t, struct target *target, const unsigned *which, size_t count)
 {
 	uint64_t offsets[ABI_POINTS], cookies[ABI_POINTS];
-	struct probe *first = &target->probes[which[0]];
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = first->cookie);
+	const struct uprobes probes = {
+		.prog_fd = bpf_program__fd(target->probes[which[0]].prog),
+		.pid = target->pid,
+		.path = target->path,
+		.offsets = offsets,
+		.cookies = cookies,
+		.count = count,
+	};
 
-	*link = (struct probe_link){.multi_fd = -1};
-	if (!t->multi) {
-		link->single = bpf_program__attach_uprobe_opts(first->prog, target->pid,
-							       target->path, first->offset, &opts);
-		return link->single ? 0 : -errno;
-	}
 	for (size_t i = 0; i < count; i++) {
 		offsets[i] = target->probes[which[i]].offset;
 		cookies[i] = target->probes[which[i]].cookie;
 	}
-	link->multi_fd = multi_attach(bpf_program__fd(first->prog), target->pid, target->path,
-				      offsets, cookies, count);
-	return link->multi_fd < 0 ? link->multi_fd : 0;
+	return keeper_put_in(t->keeper, &probes, t->multi);
 }
 
-static void *close_single(void *link)
+static void close_link(struct tracer *t, int slot, int link)
 {
-	bpf_link__destroy(link);
-	return NULL;
-}
+	struct target *target = &t->targets[slot];
 
-static void *close_multi(void *fd)
-{
-	close((intptr_t)fd);
-	return NULL;
-}
-
-/* The kernel waits out grace periods, ~50 ms: not our caller, and all links together. */
-static void close_link(struct target *target, struct probe_link *link)
-{
-	void *(*closer)(void *) = link->single ? close_single : close_multi;
-	void *what = link->single ? (void *)link->single : (void *)(intptr_t)link->multi_fd;
-
-	if (target->nr_closers < ABI_POINTS &&
-	    !pthread_create(&target->closers[target->nr_closers], NULL, closer, what))
-		target->nr_closers++;
-	else
-		closer(what);
-	*link = (struct probe_link){.multi_fd = -1};
+	if (target->nr_leaving == ABI_POINTS)
+		slot_settle(t, slot);
+	keeper_take_out(t->keeper, link);
+	target->leaving[target->nr_leaving++] = link;
 }
 
 /*
@@ -157,33 +138,24 @@ static void refuse(struct target *target, unsigned which, int err)
 static void attach_group(struct tracer *t, struct target *target, const unsigned *which,
 			 size_t count)
 {
-	struct probe_link link;
-	int err = -EAGAIN;
+	int link = -EAGAIN, slot = target - t->targets;
 
-	for (int i = 0; i < ATTACH_TRIES && err == -EAGAIN; i++) {
-		err = open_link(t, target, which, count, &link);
-		if (!err && !all_in(target, which, count)) {
-			err = -EAGAIN;
-			close_link(target, &link);
-			slot_settle(t, target - t->targets);
+	for (int i = 0; i < ATTACH_TRIES && link == -EAGAIN; i++) {
+		link = open_link(t, target, which, count);
+		if (link >= 0 && !all_in(target, which, count)) {
+			close_link(t, slot, link);
+			slot_settle(t, slot);
+			link = -EAGAIN;
 		}
 	}
-	for (size_t i = 0; err && count > 1 && i < count; i++)
+	for (size_t i = 0; link < 0 && count > 1 && i < count; i++)
 		attach_group(t, target, &which[i], 1);
-	if (err && count == 1)
-		refuse(target, which[0], err);
-	if (err)
-		return;
-	for (unsigned l = 0; l < ABI_POINTS; l++) {
-		if (target->links[l].single || target->links[l].multi_fd >= 0)
-			continue;
-		target->links[l] = link;
-		for (size_t i = 0; i < count; i++) {
-			target->probes[which[i]].link = l + 1;
-			target->probes[which[i]].err = 0;
-			target->points[which[i]].attached = true;
-		}
-		return;
+	if (link < 0 && count == 1)
+		refuse(target, which[0], link);
+	for (size_t i = 0; link >= 0 && i < count; i++) {
+		target->probes[which[i]].link = link;
+		target->probes[which[i]].err = 0;
+		target->points[which[i]].attached = true;
 	}
 }
 
@@ -215,7 +187,7 @@ void slot_attach(struct tracer *t, int slot, uint32_t kinds)
 		size_t count = 0;
 
 		for (size_t j = i; j < target->nr_points; j++) {
-			if (tried[j] || target->probes[j].link || !wanted(target, j, kinds) ||
+			if (tried[j] || target->probes[j].link >= 0 || !wanted(target, j, kinds) ||
 			    target->probes[j].prog != target->probes[i].prog)
 				continue;
 			tried[j] = true;
@@ -234,37 +206,42 @@ void slot_detach(struct tracer *t, int slot, uint32_t kinds)
 {
 	struct target *target = &t->targets[slot];
 
-	for (unsigned l = 0; l < ABI_POINTS; l++) {
-		bool out = false;
+	for (size_t i = 0; i < target->nr_points; i++) {
+		int link = target->probes[i].link;
 
+		if (link < 0 || !wanted(target, i, kinds))
+			continue;
 		/* A link's probes are of kinds that come and go together. */
-		for (size_t i = 0; i < target->nr_points; i++) {
-			if (target->probes[i].link != l + 1 || !wanted(target, i, kinds))
-				continue;
-			target->probes[i].link = 0;
-			out = true;
-		}
-		if (out)
-			close_link(target, &target->links[l]);
+		for (size_t j = i; j < target->nr_points; j++)
+			if (target->probes[j].link == link)
+				target->probes[j].link = -1;
+		close_link(t, slot, link);
 	}
-}
-
-void slot_settle(struct tracer *t, int slot)
-{
-	struct target *target = &t->targets[slot];
-
-	while (target->nr_closers)
-		pthread_join(target->closers[--target->nr_closers], NULL);
 }
 
 bool slot_settled(struct tracer *t, int slot)
 {
 	struct target *target = &t->targets[slot];
 
-	while (target->nr_closers &&
-	       !pthread_tryjoin_np(target->closers[target->nr_closers - 1], NULL))
-		target->nr_closers--;
-	return !target->nr_closers;
+	while (target->nr_leaving &&
+	       keeper_is_out(t->keeper, target->leaving[target->nr_leaving - 1]))
+		target->nr_leaving--;
+	return !target->nr_leaving;
+}
+
+void slot_settle(struct tracer *t, int slot)
+{
+	while (!slot_settled(t, slot))
+		usleep(GLANCE_US);
+}
+
+void slot_bereft(struct tracer *t, int slot)
+{
+	struct target *target = &t->targets[slot];
+
+	target->nr_leaving = 0;
+	for (size_t i = 0; i < target->nr_points; i++)
+		target->probes[i].link = -1;
 }
 
 /* ---- a slot's life ---- */
@@ -292,8 +269,6 @@ int slot_take(struct tracer *t, pid_t pid)
 		target->attached = true;
 		target->pid = pid;
 		target->mem_fd = -1;
-		for (size_t i = 0; i < ABI_POINTS; i++)
-			target->links[i].multi_fd = -1;
 		memset(&t->slots[slot], 0, sizeof(t->slots[slot]));
 		return slot;
 	}
@@ -320,6 +295,7 @@ int slot_add(struct tracer *t, int slot, struct bpf_program *prog, uint64_t offs
 		.prog = prog,
 		.offset = offset,
 		.cookie = ABI_COOKIE(target->epoch, mark, point, slot),
+		.link = -1,
 	};
 	target->nr_points++;
 	return 0;

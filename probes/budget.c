@@ -147,7 +147,8 @@ static void go_full(struct tracer *t, int slot)
 	}
 	b->credit_ns = t->opts.max_overhead * SECOND_NS;
 	b->due_ns = 0;
-	set_level(t, slot, TRACER_FULL, now_ns());
+	if (b->level != TRACER_FULL)
+		set_level(t, slot, TRACER_FULL, now_ns());
 	begin_stretch(t, slot, now_ns());
 }
 
@@ -193,14 +194,16 @@ static double settled(const struct budget *b, double cores, double budget)
 	return 0.8 * b->cores + 0.2 * cores;
 }
 
-/* Everything is in, or all but the asks. */
+/* Everything is in, or all but the asks; or nothing, as putting it in did not succeed. */
 static void look(struct tracer *t, int slot, uint64_t now)
 {
 	struct budget *b = &t->targets[slot].budget;
 	double full = t->opts.max_overhead * SECOND_NS, share, spent;
 	uint64_t window = now - b->looked_ns;
 
-	if (window < LOOK_NS)
+	if (!b->in && now >= b->due_ns)
+		go_full(t, slot);
+	if (!b->in || window < LOOK_NS)
 		return;
 	b->looked_ns = now;
 	spent = spent_ns(t, slot);
@@ -283,6 +286,12 @@ void budget_step(struct tracer *t, int slot)
 		begin_burst(t, slot);
 	else if (now >= b->due_ns)
 		end_burst(t, slot);
+}
+
+void budget_again(struct tracer *t, int slot)
+{
+	slot_attach(t, slot, ~LOCK_KINDS);
+	go_full(t, slot);
 }
 
 void budget_end(struct tracer *t, int slot)

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "probes/features.h"
-#include "probes/multi.h"
 #include "probes/private.h"
+#include "probes/uprobes.h"
 
 #define CHUNKS 21
 #define HITS   50 /* a chunk: short enough that most chunks see no interrupt */
@@ -78,17 +78,12 @@ static int open_uprobe(void (*at)(void), enum feature_state *state)
 		.size = sizeof(attr),
 		.uprobe_path = (uintptr_t) "/proc/self/exe",
 	};
+	int type = uprobes_type(), fd;
 	uint64_t offset;
-	FILE *f = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
-	int type, fd;
 
 	*state = FEATURE_NO;
-	if (!f || fscanf(f, "%d", &type) != 1 || !own_offset(at, &offset)) {
-		if (f)
-			fclose(f);
+	if (type < 0 || !own_offset(at, &offset))
 		return -1;
-	}
-	fclose(f);
 	attr.type = type;
 	attr.probe_offset = offset;
 	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
@@ -285,7 +280,7 @@ void features_probe(struct features *f)
 	f->has[FEATURE_UPROBE] = time_uprobe(bqlstat_emulated, &f->emulated_ns);
 	if (f->has[FEATURE_UPROBE] == FEATURE_YES)
 		time_uprobe(bqlstat_mov, &f->stepped_ns);
-	else if (multi_works()) /* which newer kernels allow to who may not have perf's */
+	else if (uprobes_multi_works()) /* which newer kernels allow to who may not have perf's */
 		f->has[FEATURE_UPROBE] = FEATURE_YES;
 	try_programs(f->has);
 	/* libbpf's own probes do not tell "not allowed" from "not there". */

@@ -5,12 +5,11 @@
 #ifndef PROBES_PRIVATE_H
 #define PROBES_PRIVATE_H
 
-#include <pthread.h>
-
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "probes/budget.h"
+#include "probes/keeper.h"
 #include "probes/tracer.h"
 #pragma GCC diagnostic push
 /* bpftool's generated header declares functions that not every user calls. */
@@ -23,18 +22,12 @@ struct device_name {
 	char name[ABI_NAME];
 };
 
-/* What holds probes in place: one, or with uprobe_multi all of one program. */
-struct probe_link {
-	struct bpf_link *single;
-	int multi_fd; /* -1: none */
-};
-
 struct probe {
 	struct bpf_program *prog;	/* NULL: the point gets none */
 	const struct seam_point *point; /* the map's; NULL: calibration's */
 	uint64_t offset, cookie;
-	unsigned link; /* number of the link that holds it + 1; 0: it is not in */
-	int err;       /* why the kernel did not take it */
+	int link; /* the keeper's number, with uprobe_multi that of others, too; -1: it is not in */
+	int err;  /* why the kernel did not take it */
 };
 
 /* One QEMU. Its index in tracer.targets is its slot in the kernel and its number outside. */
@@ -51,9 +44,8 @@ struct target {
 	struct tracer_point points[ABI_POINTS];
 	struct probe probes[ABI_POINTS]; /* of the point with the same index */
 	char *path;			 /* the file that the offsets are of */
-	struct probe_link links[ABI_POINTS];
-	pthread_t closers[ABI_POINTS]; /* waiting for links to be gone */
-	size_t nr_closers;
+	int leaving[ABI_POINTS];	 /* links on their way out */
+	size_t nr_leaving;
 	struct budget budget;
 	struct device_name *devices;
 	size_t nr_devices;
@@ -71,6 +63,7 @@ struct tracer {
 	struct tracer_cost cost;
 	bool multi; /* the programs are for uprobe_multi links */
 	struct bql_bpf *skel;
+	struct keeper *keeper;
 	struct ring_buffer *ring;
 	struct target targets[ABI_SLOTS];
 	uint32_t next_epoch;
@@ -120,6 +113,8 @@ void slot_settle(struct tracer *tracer, int slot);
 /* Whether it would return at once. */
 bool slot_settled(struct tracer *tracer, int slot);
 #define ALL_KINDS (~0U)
+/* They are gone, with who held them. */
+void slot_bereft(struct tracer *tracer, int slot);
 /* Every point that the map has for this process, compared with its memory first. */
 int attach_plan(struct tracer *tracer, int slot, struct tracer_error *err);
 

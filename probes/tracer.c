@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "probes/features.h"
-#include "probes/multi.h"
 #include "probes/private.h"
+#include "probes/uprobes.h"
 
 #define KERNEL_BTF "/sys/kernel/btf/vmlinux"
 
@@ -191,8 +191,20 @@ static void use_multi(struct bpf_object *obj)
 	struct bpf_program *prog;
 
 	bpf_object__for_each_program(prog, obj) if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE)
-		bpf_program__set_expected_attach_type(prog,
-						      (enum bpf_attach_type)MULTI_ATTACH_TYPE);
+		bpf_program__set_expected_attach_type(prog, (enum bpf_attach_type)UPROBES_MULTI);
+}
+
+/* It keeps nothing of ours but the programs that go on QEMUs. */
+static int new_keeper(struct tracer *t)
+{
+	int fds[sizeof(t->skel->progs) / sizeof(struct bpf_program *)];
+	struct bpf_program *prog;
+	size_t n = 0;
+
+	bpf_object__for_each_program(prog, t->skel->obj) if (bpf_program__type(prog) ==
+							     BPF_PROG_TYPE_KPROBE) fds[n++] =
+		bpf_program__fd(prog);
+	return keeper_new(fds, n, &t->keeper);
 }
 
 int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tracer_error *err)
@@ -231,7 +243,7 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	if (opts->ring_bytes)
 		bpf_map__set_max_entries(skel->maps.events, opts->ring_bytes);
 	/* For comparing the two ways, and should a kernel have a defect that we do not see. */
-	t->multi = !getenv("BQLSTAT_ONE_BY_ONE") && multi_works();
+	t->multi = !getenv("BQLSTAT_ONE_BY_ONE") && uprobes_multi_works();
 	if (t->multi)
 		use_multi(skel->obj);
 	ret = bql_bpf__load(skel);
@@ -249,6 +261,12 @@ int tracer_new(const struct tracer_opts *opts, struct tracer **tracer, struct tr
 	    ring_buffer__add(t->ring, bpf_map__fd(skel->maps.stacks), on_stack, t) ||
 	    !skel->links.on_switch || !skel->links.on_waking || !skel->links.on_exit) {
 		ret = load_failed(-errno, err);
+		goto cleanup;
+	}
+	ret = new_keeper(t);
+	if (ret) {
+		tracer_fail(err, "cannot start a process that holds the probes: %s",
+			    strerror(-ret));
 		goto cleanup;
 	}
 	if (opts->calibrate)
@@ -276,6 +294,7 @@ void tracer_free(struct tracer *t)
 			slot_release(t, slot);
 		target_clear(&t->targets[slot]);
 	}
+	keeper_free(t->keeper);
 	names_free(t);
 	copy_free(&t->blocked);
 	copy_free(&t->charges);
@@ -391,10 +410,31 @@ static void learn_file(struct tracer *t, uint32_t index)
 	t->files[index] = read_file_name(t, target, site);
 }
 
+/* Somebody killed the keeper: another takes its place. What passed meanwhile was not recorded. */
+static int replace_keeper(struct tracer *t)
+{
+	struct keeper *dead = t->keeper;
+	int ret = new_keeper(t);
+
+	if (ret)
+		return ret;
+	keeper_free(dead);
+	for (int slot = 0; slot < ABI_SLOTS; slot++) {
+		slot_bereft(t, slot);
+		if (t->targets[slot].attached)
+			budget_again(t, slot);
+	}
+	return 0;
+}
+
 int tracer_poll(struct tracer *t)
 {
-	int ret = ring_buffer__consume(t->ring);
-	uint32_t used = sites_used(t);
+	int ret = keeper_lives(t->keeper) ? 0 : replace_keeper(t);
+	uint32_t used;
+
+	if (!ret)
+		ret = ring_buffer__consume(t->ring);
+	used = sites_used(t);
 
 	t->blocked.fresh = t->charges.fresh = false;
 	for (int slot = 0; slot < ABI_SLOTS; slot++)

@@ -4,8 +4,8 @@
  * adds up who holds each one's BQL. bqlstat records with it; anything else that wants live figures
  * can read it the same way.
  *
- * One thread at a time may use a tracer. It leaves nothing behind: every attachment is a descriptor
- * of this process, so the kernel removes it when the process ends, however it ends.
+ * One thread at a time may use a tracer. It leaves nothing behind: a child process, the keeper, holds
+ * the attachments, and removes them when this process ends, however it ends.
  */
 #ifndef TRACER_H
 #define TRACER_H

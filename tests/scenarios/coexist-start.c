@@ -41,15 +41,27 @@ static void add_launcher(GPtrArray *argv, const char *const *launcher)
 		g_ptr_array_add(argv, (char *)*launcher);
 }
 
-/* The one child of a process. */
-static pid_t child_of(pid_t pid)
+/* The child that runs the same program as its parent, or another one; 0: none does. */
+static pid_t child_of(pid_t parent, bool same)
 {
-	g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
-	g_autofree char *children = NULL;
+	g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", parent, parent);
+	g_autofree char *own = g_strdup_printf("/proc/%d/exe", parent);
+	g_autofree char *program = g_file_read_link(own, NULL), *children = NULL;
+	g_auto(GStrv) pids = NULL;
 
 	g_assert_true(g_file_get_contents(path, &children, NULL, NULL));
-	g_assert_cmpint(atoi(children), >, 0);
-	return atoi(children);
+	pids = g_strsplit(children, " ", -1);
+	for (char **child = pids; *child && **child; child++) {
+		g_autofree char *exe = g_strdup_printf("/proc/%s/exe", *child);
+		g_autofree char *runs = g_file_read_link(exe, NULL);
+		g_autofree char *named = g_strdup_printf("/proc/%s/comm", *child), *name = NULL;
+
+		/* What holds the probes is in no group of bqlstat's, and ends in its own time. */
+		if (g_file_get_contents(named, &name, NULL, NULL) &&
+		    strcmp(name, "uprobe-keeper\n") && !g_strcmp0(program, runs) == same)
+			return atoi(*child);
+	}
+	return 0;
 }
 
 static void expect_arrival(struct lab_pair *pair)
@@ -120,7 +132,7 @@ static void test_before_exec(const void *data)
 		return;
 	g_assert_no_error(error);
 	vm = lab_pair_destination(pair);
-	text = text_open(child_of(lab_vm_pid(vm)));
+	text = text_open(child_of(lab_vm_pid(vm), false));
 	/* Neither half has kept the other from going in. */
 	said = lab_vm_stderr(vm);
 	expect_detours(text, said, cell->detoured);
@@ -182,29 +194,10 @@ static bool said_goodbye(const char *path)
 }
 
 /*
- * The child of a stopped bqlstat that is itself still bqlstat, or 0: it measures the probes' cost,
- * or is about to become the command.
+ * A child of a stopped bqlstat that is itself still bqlstat measures the probes' cost, or is about
+ * to become the command. It ends with its parent, by whichever comes first: signal, pipe or its own
+ * notice.
  */
-static pid_t own_child_of(pid_t pid)
-{
-	g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
-	g_autofree char *own = g_strdup_printf("/proc/%d/exe", pid);
-	g_autofree char *program = g_file_read_link(own, NULL), *children = NULL;
-	g_auto(GStrv) pids = NULL;
-
-	g_assert_true(g_file_get_contents(path, &children, NULL, NULL));
-	pids = g_strsplit(children, " ", -1);
-	for (char **child = pids; *child && **child; child++) {
-		g_autofree char *exe = g_strdup_printf("/proc/%s/exe", *child);
-		g_autofree char *runs = g_file_read_link(exe, NULL);
-
-		if (!g_strcmp0(program, runs))
-			return atoi(*child);
-	}
-	return 0;
-}
-
-/* Such a child ends with its parent, by whichever comes first: signal, pipe or its own notice. */
 static bool is_bqlstats(int status)
 {
 	return WIFEXITED(status) || status == SIGKILL || status == SIGPIPE;
@@ -259,7 +252,8 @@ static void test_killed(const void *data)
 		g_ptr_array_add(argv, (char *)*word);
 	g_ptr_array_add(argv, NULL);
 
-	for (int i = 0; i < KILLS; i++) {
+	/* A busy machine takes longer until it lets the QEMU run. */
+	for (int i = 0; i < KILLS || (!worked && i < 4 * KILLS); i++) {
 		/* Evenly over the whole time, so that each part of it has its turn. */
 		unsigned after_ms = (i + g_test_rand_double()) * KILL_WITHIN_MS / KILLS;
 		g_autoptr(GError) error = NULL;
@@ -275,7 +269,7 @@ static void test_killed(const void *data)
 		g_usleep(after_ms * 1000);
 		kill(group, SIGSTOP);
 		g_assert_cmpint(waitid(P_PID, group, &info, WSTOPPED | WEXITED | WNOWAIT), ==, 0);
-		own_child = own_child_of(group);
+		own_child = child_of(group, true);
 		kill(group, SIGKILL);
 		g_assert_true(lab_process_wait(bqlstat, BQLSTAT_MS, &status, &error));
 		g_assert_no_error(error);
@@ -285,7 +279,7 @@ static void test_killed(const void *data)
 		lab_process_free(bqlstat);
 		unlink(qmp);
 	}
-	g_test_message("a QEMU was left %u times of %d, and worked", worked, KILLS);
+	g_test_message("a QEMU was left %u times, and worked", worked);
 	g_assert_cmpuint(worked, >, 0);
 	unlink(file);
 }

@@ -72,6 +72,8 @@ static void cycle(struct cycles *c)
 	else if (status != 128 + SIGINT)
 		expect_status(status, 0, said);
 	g_assert_true(lab_process_running(lab_vm_process(vm)));
+	if (kill_it)
+		text_await_rid(c->text);
 	text_unchanged(c->text);
 	keep_busy(vm, 0);
 }

@@ -134,6 +134,15 @@ static inline struct text *text_open(pid_t pid)
 	return t;
 }
 
+/* Until nothing is left of a bqlstat that was killed: what held its probes outlives it. */
+static inline void text_await_rid(const struct text *t)
+{
+	size_t points;
+
+	for (int i = 0; i < 500 && text_breakpoints(t, &points); i++)
+		g_usleep(20000);
+}
+
 /* No breakpoint is left, and what a detour has written is still the detour's. */
 static inline void text_unchanged(const struct text *t)
 {

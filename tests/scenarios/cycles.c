@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "probes/tracer.h"
@@ -21,35 +22,53 @@ static unsigned number(const char *name, unsigned otherwise)
 	return value ? (unsigned)atoi(value) : otherwise;
 }
 
-/* Probe points of a QEMU whose bytes are not those of its file. */
-static unsigned probed(pid_t pid)
-{
-	g_autofree char *path = g_strdup_printf("/proc/%d/mem", pid);
-	int fd = open(path, O_RDONLY);
-	struct seam_error err;
+/* A QEMU, and its memory to look at. */
+struct looked {
+	pid_t pid;
 	struct seam_map *map;
-	unsigned differ = 0;
 	uint64_t bias;
+	int mem_fd;
+};
+
+static struct looked look(struct lab_vm *vm)
+{
+	struct looked l = {.pid = lab_vm_pid(vm)};
+	g_autofree char *path = g_strdup_printf("/proc/%d/mem", l.pid);
+	struct seam_error err;
+
+	l.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	g_assert_cmpint(l.mem_fd, >=, 0);
+	g_assert_cmpint(seam_map_open_pid(l.pid, &l.map, &l.bias, &err), ==, 0);
+	return l;
+}
+
+static void look_away(struct looked *l)
+{
+	seam_map_free(l->map);
+	close(l->mem_fd);
+}
+
+/* Its probe points whose bytes are not those of its file. */
+static unsigned probed(const struct looked *l)
+{
+	unsigned differ = 0;
 	size_t n;
 
-	g_assert_cmpint(fd, >=, 0);
-	g_assert_cmpint(seam_map_open_pid(pid, &map, &bias, &err), ==, 0);
-	for (const struct seam_point *p = seam_map_points(map, &n); n--; p++) {
+	for (const struct seam_point *p = seam_map_points(l->map, &n); n--; p++) {
 		uint8_t live[16];
 
-		g_assert_cmpint(pread(fd, live, p->code_len, bias + p->vaddr), ==, p->code_len);
+		g_assert_cmpint(pread(l->mem_fd, live, p->code_len, l->bias + p->vaddr), ==,
+				p->code_len);
 		differ += memcmp(live, p->code, p->code_len) != 0;
 	}
-	seam_map_free(map);
-	close(fd);
 	return differ;
 }
 
-static void expect_clean(pid_t pid, unsigned timeout_ms)
+static void expect_clean(const struct looked *l, unsigned timeout_ms)
 {
-	for (unsigned i = 0; i < timeout_ms / 20 && probed(pid); i++)
+	for (unsigned i = 0; i < timeout_ms / 20 && probed(l); i++)
 		g_usleep(20000);
-	g_assert_cmpuint(probed(pid), ==, 0);
+	g_assert_cmpuint(probed(l), ==, 0);
 }
 
 /* It goes on until it is let: slow, and the guest writes faster than that. */
@@ -83,53 +102,172 @@ static void let_it_arrive(struct lab_pair *pair)
 	lab_migration_clear(&result);
 }
 
-/* False: bqlstat cannot record here. */
-static bool one_cycle(struct lab_pair *pair, const char *file, bool kill)
+/* The process that holds a bqlstat's probes; 0: none yet, or none any more. */
+static pid_t keeper_of(pid_t bqlstat)
 {
-	pid_t source = lab_vm_pid(lab_pair_source(pair));
-	pid_t destination = lab_vm_pid(lab_pair_destination(pair));
-	g_autofree char *pids = g_strdup_printf("%d,%d", source, destination), *says = NULL;
+	DIR *dir = opendir("/proc");
+	pid_t found = 0;
+
+	for (struct dirent *e; !found && (e = readdir(dir));) {
+		g_autofree char *path = g_strdup_printf("/proc/%s/stat", e->d_name), *stat = NULL;
+		int pid, parent;
+
+		if (g_file_get_contents(path, &stat, NULL, NULL) &&
+		    sscanf(stat, "%d (uprobe-keeper) %*c %d", &pid, &parent) == 2 &&
+		    parent == bqlstat)
+			found = pid;
+	}
+	closedir(dir);
+	return found;
+}
+
+static void expect_gone(pid_t pid)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%d", pid);
+
+	for (unsigned i = 0; i < 500 && pid && g_file_test(path, G_FILE_TEST_EXISTS); i++)
+		g_usleep(20000);
+	g_assert_false(pid && g_file_test(path, G_FILE_TEST_EXISTS));
+}
+
+/* Until more, or fewer, of its points are probed than before. False: it ended first. */
+static bool await_change(struct lab_process *p, const struct looked *l, bool more)
+{
+	unsigned before = probed(l), now = before;
+
+	while (lab_process_running(p)) {
+		now = probed(l);
+		if (more ? now > before : now < before)
+			return true;
+		before = now;
+	}
+	return false;
+}
+
+/* When it is killed: the kernel does not finish what a killed thread began. */
+enum moment { NEVER, ANYWHERE, GOING_IN, GOING_OUT, MOMENTS };
+
+static void kill_at(struct lab_process *p, enum moment moment, const struct looked *l)
+{
+	switch (moment) {
+	case ANYWHERE:
+		g_usleep(g_test_rand_int_range(50000, 800000));
+		break;
+	case GOING_OUT:
+		/* By itself, when its time is over. */
+		await_change(p, l, true);
+		await_change(p, l, false);
+		break;
+	case GOING_IN:
+		await_change(p, l, true);
+		break;
+	case NEVER:
+	case MOMENTS:
+		return;
+	}
+	lab_process_kill(p, SIGKILL);
+}
+
+/* False: bqlstat cannot record here. */
+static bool one_cycle(const struct looked ends[2], const char *file, enum moment moment)
+{
+	g_autofree char *pids = g_strdup_printf("%d,%d", ends[0].pid, ends[1].pid), *says = NULL;
 	struct lab_process *p = bqlstat("record", "-p", pids, "-o", file, "-d", "50ms", "-q", NULL);
+	pid_t keeper = 0;
 	int code;
 
-	if (kill) {
-		/* Anywhere between its start and its end. */
-		g_usleep(g_test_rand_int_range(50000, 800000));
-		lab_process_kill(p, SIGKILL);
-	}
+	while (moment != NEVER && !keeper && lab_process_running(p))
+		keeper = keeper_of(lab_process_pid(p));
+	kill_at(p, moment, &ends[1]);
 	says = outcome(p, &code);
 	lab_process_free(p);
 	if (code == 3 && (strstr(says, "CAP_BPF") || strstr(says, "no BTF"))) {
 		g_test_skip(says);
 		return false;
 	}
-	if (code && !kill)
+	if (code && moment == NEVER)
 		g_error("bqlstat ended with %d: %s", code, says);
-	/* The kernel takes out what a killed one held. */
-	expect_clean(source, kill ? 10000 : 0);
-	expect_clean(destination, kill ? 10000 : 0);
+	/* A killed one's are taken out after it. */
+	expect_clean(&ends[0], moment ? 10000 : 0);
+	expect_clean(&ends[1], moment ? 10000 : 0);
+	expect_gone(keeper);
 	return true;
 }
 
 static void cycles(gconstpointer version)
 {
-	unsigned left = number("CYCLES", 8), kills = number("KILLS", 2), every;
+	unsigned left = number("CYCLES", 9), kills = number("KILLS", 3), every;
 	g_autofree char *file = fresh_path("cycles.run");
+	enum moment next = ANYWHERE;
 	bool can = true;
 
 	every = kills ? left / kills : 0;
 	while (left && can) {
 		GError *error = NULL;
 		struct lab_pair *pair = pair_that_migrates(version, &error);
+		struct looked ends[2];
 
 		if (lab_skip(error))
 			return;
 		g_assert_no_error(error);
-		for (unsigned i = 0; i < CYCLES_A_PAIR && left && can; i++, left--)
-			can = one_cycle(pair, file, every && left % every == 0);
+		ends[0] = look(lab_pair_source(pair));
+		ends[1] = look(lab_pair_destination(pair));
+		for (unsigned i = 0; i < CYCLES_A_PAIR && left && can; i++, left--) {
+			bool kill = every && left % every == 0;
+
+			can = one_cycle(ends, file, kill ? next : NEVER);
+			if (kill && ++next == MOMENTS)
+				next = ANYWHERE;
+		}
+		look_away(&ends[0]);
+		look_away(&ends[1]);
 		let_it_arrive(pair);
 		lab_pair_free(pair);
 	}
+}
+
+/* Who kills what holds the probes has them out for a moment: the recording goes on. */
+static void keeper_killed(void)
+{
+	GError *error = NULL;
+	const struct lab_vm_options options = {.guest = true, .dirty_mib = 1};
+	struct lab_vm *vm = lab_vm_new(&options, &error);
+	g_autofree char *file = fresh_path("keeper.run"), *pid = NULL;
+	struct lab_process *p;
+	struct looked l;
+	struct run *run;
+	pid_t first;
+
+	if (lab_skip(error))
+		return;
+	g_assert_no_error(error);
+	l = look(vm);
+	pid = g_strdup_printf("%d", l.pid);
+	p = start_recording(file, pid, "1ms");
+	if (p) {
+		uint64_t covered_ns;
+		unsigned all = probed(&l);
+
+		first = keeper_of(lab_process_pid(p));
+		g_assert_cmpint(first, >, 0);
+		g_usleep(500000);
+		kill(first, SIGKILL);
+		expect_gone(first);
+		for (unsigned i = 0; i < 500 && probed(&l) != all; i++)
+			g_usleep(20000);
+		g_assert_cmpuint(probed(&l), ==, all);
+		g_usleep(500000);
+		stop_recording(p);
+		expect_clean(&l, 0);
+		run = load(file, 1);
+		covered_ns = run_covered_ns(run);
+		g_assert_cmpuint(covered_ns, >, 900000000);
+		g_assert_cmpuint(covered_ns, <=, run->duration_ns);
+		g_assert_cmpuint(run_acquired(run), >, 0);
+		run_free(run);
+	}
+	look_away(&l);
+	lab_vm_free(vm);
 }
 
 /* Descriptors of a process: what a tracer that comes and goes in it would leak. */
@@ -147,13 +285,13 @@ static unsigned descriptors(void)
 /* The same in one process, as top and the exporter do it: again and again on one tracer. */
 static void one_tracer(void)
 {
-	unsigned n = number("CYCLES", 8), before = 0;
+	unsigned n = number("CYCLES", 9), before = 0;
 	struct tracer_opts opts = {.threshold_ns = 1000000};
 	struct tracer_error err;
 	struct tracer *tracer;
 	GError *error = NULL;
 	struct lab_pair *pair;
-	pid_t pid;
+	struct looked l;
 	int ret = tracer_new(&opts, &tracer, &err);
 
 	if (ret == -EPERM || ret == -EACCES || ret == -ENOTSUP) {
@@ -165,21 +303,22 @@ static void one_tracer(void)
 	if (lab_skip(error))
 		return;
 	g_assert_no_error(error);
-	pid = lab_vm_pid(lab_pair_destination(pair));
+	l = look(lab_pair_destination(pair));
 	for (unsigned i = 0; i < n; i++) {
-		int target = tracer_add(tracer, pid, &err);
+		int target = tracer_add(tracer, l.pid, &err);
 
 		if (target < 0)
 			g_error("%s", err.text);
 		g_usleep(10000);
 		tracer_poll(tracer);
 		tracer_forget(tracer, target);
-		g_assert_cmpuint(probed(pid), ==, 0);
+		g_assert_cmpuint(probed(&l), ==, 0);
 		if (!i)
 			before = descriptors();
 	}
 	g_assert_cmpuint(descriptors(), ==, before);
 	tracer_free(tracer);
+	look_away(&l);
 	let_it_arrive(pair);
 	lab_pair_free(pair);
 }
@@ -225,6 +364,7 @@ int main(int argc, char **argv)
 
 		g_test_add_data_func(path, versions[i], cycles);
 	}
+	g_test_add_func("/cycles/keeper-killed", keeper_killed);
 	g_test_add_func("/cycles/one-tracer", one_tracer);
 	g_test_add_func("/cycles/idle-cost", idle_cost);
 	return g_test_run();

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * uprobe_multi links by the bare system call: libbpf learnt of them after Debian 12.
+ * Uprobes by bare system calls.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <linux/perf_event.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "probes/multi.h"
 #include "probes/private.h"
+#include "probes/uprobes.h"
 
 /* union bpf_attr's part for BPF_LINK_CREATE, of the kernel's include/uapi/linux/bpf.h. */
 struct link_create {
@@ -18,21 +20,57 @@ struct link_create {
 	uint32_t cnt, multi_flags, pid, pad;
 };
 
-int multi_attach(int prog_fd, pid_t pid, const char *path, const uint64_t *offsets,
-		 const uint64_t *cookies, size_t count)
+int uprobes_open_multi(const struct uprobes *p, int fds[2])
 {
 	struct link_create attr = {
-		.prog_fd = prog_fd,
-		.attach_type = MULTI_ATTACH_TYPE,
-		.path = (uintptr_t)path,
-		.offsets = (uintptr_t)offsets,
-		.cookies = (uintptr_t)cookies,
-		.cnt = count,
-		.pid = pid,
+		.prog_fd = p->prog_fd,
+		.attach_type = UPROBES_MULTI,
+		.path = (uintptr_t)p->path,
+		.offsets = (uintptr_t)p->offsets,
+		.cookies = (uintptr_t)p->cookies,
+		.cnt = p->count,
+		.pid = p->pid,
 	};
-	int fd = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 
-	return fd < 0 ? -errno : fd;
+	fds[0] = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
+	fds[1] = -1;
+	return fds[0] < 0 ? -errno : 0;
+}
+
+int uprobes_type(void)
+{
+	FILE *f = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
+	int type, ret = -errno;
+
+	if (!f)
+		return ret;
+	ret = fscanf(f, "%d", &type) == 1 ? type : -EINVAL;
+	fclose(f);
+	return ret;
+}
+
+int uprobes_open_single(const struct uprobes *p, int type, int fds[2])
+{
+	struct perf_event_attr attr = {
+		.type = type,
+		.size = sizeof(attr),
+		.uprobe_path = (uintptr_t)p->path,
+		.probe_offset = p->offsets[0],
+	};
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .perf_event.bpf_cookie = p->cookies[0]);
+	int ret;
+
+	fds[1] = -1;
+	fds[0] = syscall(SYS_perf_event_open, &attr, p->pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fds[0] < 0)
+		return -errno;
+	fds[1] = bpf_link_create(p->prog_fd, fds[0], BPF_PERF_EVENT, &opts);
+	if (fds[1] >= 0)
+		return 0;
+	ret = fds[1];
+	close(fds[0]);
+	fds[0] = fds[1] = -1;
+	return ret;
 }
 
 /* A program that adds one to the map's only value. */
@@ -55,7 +93,7 @@ static int load_counter(int map_fd)
 		{.code = BPF_JMP | BPF_EXIT},
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
-		    .expected_attach_type = (enum bpf_attach_type)MULTI_ATTACH_TYPE);
+		    .expected_attach_type = (enum bpf_attach_type)UPROBES_MULTI);
 
 	return bpf_prog_load(BPF_PROG_TYPE_KPROBE, NULL, "GPL", insns,
 			     sizeof(insns) / sizeof(*insns), &opts);
@@ -73,28 +111,38 @@ static void *let_go(void *fd)
 	return NULL;
 }
 
-bool multi_works(void)
+bool uprobes_multi_works(void)
 {
 	int map_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, NULL, sizeof(uint32_t), sizeof(uint64_t), 1,
 				    NULL);
-	int prog_fd = -1, link_fd = -1;
+	int prog_fd = -1, fds[2] = {-1, -1};
 	uint64_t offset, cookie = 0, count = 0;
 	uint32_t key = 0;
 	pthread_t thread;
 
 	if (map_fd >= 0)
 		prog_fd = load_counter(map_fd);
-	if (prog_fd >= 0 && own_offset(bqlstat_emulated, &offset))
-		link_fd = multi_attach(prog_fd, getpid(), "/proc/self/exe", &offset, &cookie, 1);
-	if (link_fd >= 0 && !pthread_create(&thread, NULL, pass, bqlstat_emulated)) {
+	if (prog_fd >= 0 && own_offset(bqlstat_emulated, &offset)) {
+		const struct uprobes probe = {
+			.prog_fd = prog_fd,
+			.pid = getpid(),
+			.path = "/proc/self/exe",
+			.offsets = &offset,
+			.cookies = &cookie,
+			.count = 1,
+		};
+
+		uprobes_open_multi(&probe, fds);
+	}
+	if (fds[0] >= 0 && !pthread_create(&thread, NULL, pass, bqlstat_emulated)) {
 		pthread_join(thread, NULL);
 		bpf_map_lookup_elem(map_fd, &key, &count);
 	}
 	/* Which waits out the kernel's grace periods, and nobody waits for it. */
-	if (link_fd >= 0 && !pthread_create(&thread, NULL, let_go, (void *)(intptr_t)link_fd))
+	if (fds[0] >= 0 && !pthread_create(&thread, NULL, let_go, (void *)(intptr_t)fds[0]))
 		pthread_detach(thread);
-	else if (link_fd >= 0)
-		close(link_fd);
+	else if (fds[0] >= 0)
+		close(fds[0]);
 	if (prog_fd >= 0)
 		close(prog_fd);
 	if (map_fd >= 0)
