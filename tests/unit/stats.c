@@ -115,6 +115,47 @@ static void tied_ranks(void)
 	g_assert_cmpfloat(r.delta, ==, 0);
 }
 
+/*
+ * What R 4.2.2 says: min(1, 2 * pwilcox(u, m, n)), which needs no ties, and
+ * wilcox.test(a, b, exact = FALSE, correct = TRUE).
+ */
+static void reference_ranks(void)
+{
+	static const struct {
+		unsigned m, n, u;
+		double p;
+	} exact[] = {
+		{5, 5, 3, 0.0555555555555556},	   {10, 10, 23, 0.0432570525449782},
+		{12, 12, 37, 0.0449019952990878},  {15, 10, 39, 0.0475244435198669},
+		{20, 20, 127, 0.0490903251893724}, {50, 50, 900, 0.0155239452307124},
+		{50, 50, 1100, 0.30413961453035},
+	};
+	double a[60], b[55];
+	struct stats_ranks r;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(exact); i++) {
+		r = with_u(exact[i].m, exact[i].n, exact[i].u);
+		g_assert_true(r.exact);
+		g_assert_cmpfloat_with_epsilon(r.p, exact[i].p, 1e-12);
+	}
+	for (long i = 0; i < 60; i++)
+		a[i] = i * 7919 % 101;
+	for (long i = 0; i < 55; i++)
+		b[i] = i * 104729 % 97 + 5.5;
+	r = stats_rank_test(a, 60, b, 55);
+	g_assert_false(r.exact);
+	g_assert_cmpfloat(r.u, ==, 1572);
+	g_assert_cmpfloat_with_epsilon(r.p, 0.664348935126104, 1e-12);
+	/* With many ties. */
+	for (long i = 0; i < 60; i++)
+		a[i] = floor(a[i] / 4);
+	for (long i = 0; i < 55; i++)
+		b[i] = floor((b[i] - 5.5) / 4) + 2;
+	r = stats_rank_test(a, 60, b, 55);
+	g_assert_cmpfloat(r.u, ==, 1490);
+	g_assert_cmpfloat_with_epsilon(r.p, 0.371443405370325, 1e-12);
+}
+
 /* Where exact and approximate meet they say the same. */
 static void large_ranks(void)
 {
@@ -278,6 +319,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/stats/ranks/tabled", tabled_ranks);
 	g_test_add_func("/stats/ranks/published", published_ranks);
 	g_test_add_func("/stats/ranks/ties", tied_ranks);
+	g_test_add_func("/stats/ranks/reference", reference_ranks);
 	g_test_add_func("/stats/ranks/large", large_ranks);
 	g_test_add_func("/stats/interval/by-hand", interval_by_hand);
 	g_test_add_func("/stats/interval/coverage", coverage);
