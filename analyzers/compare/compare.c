@@ -192,38 +192,81 @@ static bool is_same(const struct compared *to, const struct comparison *c)
 	return c->ratio.low >= 1 / (1 + margin) && c->ratio.high <= 1 + margin;
 }
 
-/* Enough that the test could speak at all, and as many as finding it, or its absence, takes. */
-static unsigned how_many_more(const struct compared *to, const struct comparison *c)
-{
-	unsigned n = MIN(c->a.n, c->b.n);
-	double width = log(c->ratio.high / c->ratio.low) / 2, margin = log(1 + to->options.margin);
-	double off = fabs(log(c->ratio.estimate));
-	double corrected = fmax(1, c->p_corrected / fmax(c->ranks.p, 1e-12));
-	/* Complete separation in a few runs is no proof of it: a little less is expected. */
-	double delta = copysign(fmin(fabs(c->ranks.delta), 0.9), c->ranks.delta);
-	size_t differs = stats_rank_test_size(delta, to->options.alpha / corrected, POWER);
-	double same = INFINITY, needed;
-
-	/* An interval narrows with the square root of n. */
-	if (isfinite(width) && off < margin)
-		same = n * pow(width / (margin - off), 2);
-	needed = fmin(differs == SIZE_MAX ? INFINITY : (double)differs, fmax(LEAST_SAME, same));
-	if (!(needed < MOST_MORE))
-		return MORE_TOO_MANY;
-	while (stats_rank_test_least_p((size_t)needed, (size_t)needed) * corrected >
-	       to->options.alpha)
-		needed++;
-	return (unsigned)fmax(1, ceil(needed) - n);
-}
-
-/* What is certain, but too small to matter, is no change, though perhaps not proved to be none. */
-static bool matters(const struct compared *to, const struct comparison *c)
+/* By more than the margin and the least that counts, if the estimate is right. */
+static bool is_large(const struct compared *to, const struct comparison *c)
 {
 	double margin = 1 + to->options.margin, ratio = c->ratio.estimate;
 
 	if (c->unit == FIGURE_NS && fabs(c->difference.estimate) <= to->least_ns)
 		return false;
-	return c->p_corrected <= to->options.alpha && (ratio > margin || ratio < 1 / margin);
+	return ratio > margin || ratio < 1 / margin;
+}
+
+/* What is certain, but too small to matter, is no change, though perhaps not proved to be none. */
+static bool matters(const struct compared *to, const struct comparison *c)
+{
+	return c->p_corrected <= to->options.alpha && is_large(to, c);
+}
+
+/*
+ * How many it takes until an interval, which now ends that far from its estimate, ends within
+ * `room` of it, with POWER: it narrows with the square root of n; a 95% one reaches 1.96 standard
+ * errors from an estimate that itself is off by less than 0.84 of them with that chance.
+ */
+static double until_near(unsigned n, double end, double room)
+{
+	double reach = (1.96 + 0.84) / 1.96;
+
+	return isfinite(end) && room > 0 ? n * pow(reach * end / room, 2) : INFINITY;
+}
+
+/* Until both ends lie within these limits. */
+static double until_within(unsigned n, double estimate, double low, double high, double limit)
+{
+	return fmax(until_near(n, estimate - low, estimate + limit),
+		    until_near(n, high - estimate, limit - estimate));
+}
+
+static double until_same(const struct compared *to, const struct comparison *c, unsigned n)
+{
+	const struct stats_interval *r = &c->ratio, *d = &c->difference;
+	double relative = until_within(n, log(r->estimate), log(r->low), log(r->high),
+				       log(1 + to->options.margin));
+	double absolute = INFINITY;
+
+	if (c->unit == FIGURE_NS)
+		absolute = until_within(n, d->estimate, d->low, d->high, to->least_ns);
+	return fmax(LEAST_SAME, fmin(relative, absolute));
+}
+
+static double until_different(const struct compared *to, const struct comparison *c, unsigned n)
+{
+	double corrected = fmax(1, c->p_corrected / fmax(c->ranks.p, 1e-12));
+	/* Complete separation in a few runs is no proof of it: a little less is expected. */
+	double delta = copysign(fmin(fabs(c->ranks.delta), 0.9), c->ranks.delta);
+	size_t ranks = stats_rank_test_size(delta, to->options.alpha / corrected, POWER);
+	const struct stats_interval *d = &c->difference;
+	/* The end that lies towards no difference. */
+	double interval =
+		until_near(n, d->estimate > 0 ? d->estimate - d->low : d->high - d->estimate,
+			   fabs(d->estimate));
+	double needed = fmax(ranks == SIZE_MAX ? INFINITY : (double)ranks, interval);
+
+	/* Enough that the test could speak at all. */
+	while (needed < MOST_MORE &&
+	       stats_rank_test_least_p((size_t)needed, (size_t)needed) * corrected >
+		       to->options.alpha)
+		needed++;
+	return needed;
+}
+
+/* A change that is too small can only be found to be none, however sure the test becomes. */
+static unsigned how_many_more(const struct compared *to, const struct comparison *c)
+{
+	unsigned n = MIN(c->a.n, c->b.n);
+	double needed = is_large(to, c) ? until_different(to, c, n) : until_same(to, c, n);
+
+	return needed < MOST_MORE ? (unsigned)fmax(1, ceil(needed) - n) : MORE_TOO_MANY;
 }
 
 static enum verdict judge(const struct compared *to, const struct comparison *c)

@@ -198,6 +198,11 @@ static void check_one(GArray *results, const struct rule *r, const struct compar
 		if (c->b.n && c->b.median > r->limit)
 			add_result(results, r, GATE_BROKEN,
 				   g_strdup_printf("%s is %s", c->name, b));
+		/* A site that nobody used is no slow one; a downtime that nobody took is no short
+		 * one. */
+		else if (!c->b.n && c->group == FIGURE_HEADLINE)
+			add_result(results, r, GATE_UNDECIDED,
+				   g_strdup_printf("%s is not known of %s", c->name, to->b->label));
 		else
 			add_result(results, r, GATE_KEPT, g_strdup(""));
 		break;

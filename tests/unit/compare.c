@@ -142,6 +142,48 @@ static void more_runs_tell(void)
 	pair_clear(&enough);
 }
 
+/* Total times that differ by 7% for certain: too few to prove that this is within the margin. */
+static struct pair within_margin(unsigned n)
+{
+	return pair_of(group_of("a", 1e9, n), group_of("b", 1.07e9, n));
+}
+
+/* A few microseconds against fewer, for certain; but some runs of B took longer. */
+static struct pair unfelt(unsigned n)
+{
+	struct group *b = group_of("b", 3000, n);
+
+	for (unsigned i = 0; i < n; i += 5)
+		run_set_metric(b->runs->pdata[i], METRIC_TOTAL, 30000);
+	return pair_of(group_of("a", 4000, n), b);
+}
+
+/*
+ * What is too small to be called a change is found to be none, which takes longer than to find that
+ * there is one: both are sure of the difference already.
+ */
+static void more_runs_tell_of_no_change(void)
+{
+	static const struct {
+		struct pair (*make)(unsigned n);
+		unsigned n;
+	} cases[] = {{within_margin, 10}, {unfelt, 6}};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+		unsigned n = cases[i].n;
+		struct pair few = cases[i].make(n), enough;
+		unsigned more = find(&few, "total")->more;
+
+		g_test_message("%u more", more);
+		g_assert_cmpint(find(&few, "total")->verdict, ==, VERDICT_UNKNOWN);
+		g_assert_cmpuint(more, <, 1000);
+		enough = cases[i].make(n + more);
+		g_assert_cmpint(find(&enough, "total")->verdict, ==, VERDICT_SAME);
+		pair_clear(&few);
+		pair_clear(&enough);
+	}
+}
+
 /* What is certain but too short to be felt. */
 static void small_change(void)
 {
@@ -348,6 +390,20 @@ static void gates(void)
 	pair_clear(&few);
 }
 
+/* A limit is not kept by a side of which nobody has measured that. */
+static void gates_of_the_unknown(void)
+{
+	struct group *a = group_of("a", 1e9, N);
+	struct pair p;
+
+	for (unsigned i = 0; i < N; i++)
+		run_set_metric(a->runs->pdata[i], METRIC_DOWNTIME_SRC, 5e6);
+	p = pair_of(a, group_of("b", 1e9, N));
+	expect_gate(&p, "downtime.src > 50ms", GATE_UNDECIDED, "is not known of b");
+	expect_gate(&p, "downtime.src > +20%", GATE_UNDECIDED, "known of one side only");
+	pair_clear(&p);
+}
+
 static void gates_not_understood(void)
 {
 	static const char *const rules[] = {
@@ -485,12 +541,14 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/compare/verdicts", verdicts);
 	g_test_add_func("/compare/more-runs-tell", more_runs_tell);
+	g_test_add_func("/compare/more-runs-tell-of-no-change", more_runs_tell_of_no_change);
 	g_test_add_func("/compare/small-change", small_change);
 	g_test_add_func("/compare/nothing-to-something", nothing_to_something);
 	g_test_add_func("/compare/corrected", corrected);
 	g_test_add_func("/compare/failed-runs", failed_runs);
 	g_test_add_func("/compare/sites", sites_match);
 	g_test_add_func("/compare/gates", gates);
+	g_test_add_func("/compare/gates/of-the-unknown", gates_of_the_unknown);
 	g_test_add_func("/compare/gates/not-understood", gates_not_understood);
 	g_test_add_func("/compare/refusals", refusals);
 	g_test_add_func("/compare/shown-of-little", shown_of_little);
