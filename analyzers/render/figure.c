@@ -86,7 +86,7 @@ bool render_worth_showing(const struct comparison *c)
 	       (c->a.n ? c->a.median : c->b.median) >= FELT_NS;
 }
 
-#define NAMED 6 /* figures by name, before "..." */
+#define NAMED 6 /* figures by name, before "and 3 more" */
 
 static unsigned count(const struct compared *to, bool headline, enum verdict verdict,
 		      GString *names)
@@ -102,9 +102,9 @@ static unsigned count(const struct compared *to, bool headline, enum verdict ver
 		n++;
 		if (names && n <= NAMED)
 			g_string_append_printf(names, "%s%s", names->len ? ", " : "", c->name);
-		else if (names && n == NAMED + 1)
-			g_string_append(names, ", ...");
 	}
+	if (names && n > NAMED)
+		g_string_append_printf(names, " and %u more", n - NAMED);
 	return n;
 }
 

@@ -111,7 +111,8 @@ void render_diff_markdown(FILE *out, const struct compared *to, const struct ren
 	}
 	details(out, to, o);
 	fprintf(out,
-		"\n%s%sQEMU %s against %s, on %s. Less is better; p is corrected for the "
+		"\n%s%s%sQEMU %s against %s, on %s. Less is better; p is corrected for the "
 		"number of figures; delta is Cliff's.\n",
-		scenario ? "Scenario " : "", scenario ?: "", qemu_a, qemu_b, machine);
+		scenario ? "Scenario " : "", scenario ?: "", scenario ? ". " : "", qemu_a, qemu_b,
+		machine);
 }

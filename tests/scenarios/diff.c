@@ -85,6 +85,8 @@ static void says(void)
 	expect(DIFF(stall), 0, "io-free is better than stock in qmp.p50", "");
 	expect(DIFF(stall, "--a", "io-free", "--b", "stock"), 0, "stock is worse than io-free", "");
 	expect(DIFF(stall, "-m"), 0, "| hold.max | 1.0", "");
+	expect(DIFF(stall, "-m"), 0, "\nScenario multifd-stall. QEMU 7.2", "");
+	expect(DIFF(stall, "--a", "io-free", "--b", "stock"), 0, "hold.max and 1 more.\n", "");
 	expect(DIFF(stall, "--all"), 0, "device[virtio-net].load", "");
 	expect(DIFF(stall), 0, "scenario multifd-stall", "");
 	/* Two labels, and which is which when only one is said. */
