@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "analyzers/render/method.h"
 #include "analyzers/render/render.h"
 
 #define BOLD  "\033[1m"
@@ -74,58 +75,11 @@ static void heading(FILE *out, const struct render_options *o, const char *text)
 	fprintf(out, "\n%s%s%s\n", o->colour ? BOLD : "", text, o->colour ? PLAIN : "");
 }
 
-/* "START", or "COND_WOKE (1 of 2)" when only some of a kind's points were never reached. */
-static void add_unreached(GString *list, const struct run *run, const char *kind)
-{
-	unsigned all = 0, unreached = 0;
-
-	for (unsigned i = 0; i < run->points->len; i++) {
-		const struct point *p = &g_array_index(run->points, struct point, i);
-
-		if (!p->attached || strcmp(p->kind, kind))
-			continue;
-		all++;
-		unreached += !p->hit;
-	}
-	g_string_append_printf(list, "%s%s", list->len ? ", " : "", kind);
-	if (unreached < all)
-		g_string_append_printf(list, " (%u of %u)", unreached, all);
-}
-
-static bool first_unreached(const struct run *run, unsigned index)
-{
-	const struct point *point = &g_array_index(run->points, struct point, index);
-
-	if (!point->attached || point->hit)
-		return false;
-	for (unsigned i = 0; i < index; i++) {
-		const struct point *p = &g_array_index(run->points, struct point, i);
-
-		if (p->attached && !p->hit && !strcmp(p->kind, point->kind))
-			return false;
-	}
-	return true;
-}
-
 static void show_points(FILE *out, const struct run *run)
 {
-	g_autoptr(GString) never = g_string_new(NULL);
-	unsigned attached = 0, stepped = 0;
+	g_autofree char *attached = render_points(run);
 
-	for (unsigned i = 0; i < run->points->len; i++) {
-		const struct point *p = &g_array_index(run->points, struct point, i);
-
-		attached += p->attached;
-		stepped += p->attached && !p->emulated;
-		if (first_unreached(run, i))
-			add_unreached(never, run, p->kind);
-	}
-	fprintf(out, "  probes      %u attached", attached);
-	if (stepped)
-		fprintf(out, ", %u of them single-stepped (about 10 us a hit)", stepped);
-	if (never->len)
-		fprintf(out, "; never reached: %s", never->str);
-	fputc('\n', out);
+	fprintf(out, "  probes      %s\n", attached);
 	for (unsigned i = 0; i < run->points->len; i++) {
 		const struct point *p = &g_array_index(run->points, struct point, i);
 
@@ -147,34 +101,18 @@ static void show_lost(FILE *out, const struct run *run)
 	}
 }
 
-static const char *level_meaning(const char *level)
-{
-	if (!strcmp(level, "holds"))
-		return "holds only: their call sites and waits are not known";
-	if (!strcmp(level, "bursts"))
-		return "in bursts: a hold longer than one is not seen";
-	if (!strcmp(level, "away"))
-		return "hardly ever";
-	return "everything again";
-}
-
 static void show_thinnings(FILE *out, const struct run *run)
 {
-	uint64_t covered = run_covered_ns(run);
+	g_autofree char *coverage = render_coverage(run);
 
-	if (!run->thinnings->len)
+	if (!coverage)
 		return;
-	fprintf(out,
-		"  overhead    above the budget: the lock was recorded for %s, %.1f%% of the time; "
-		"sums and shares are of that\n",
-		D(covered), run->duration_ns ? 100.0 * covered / run->duration_ns : 0);
+	fprintf(out, "  overhead    %s\n", coverage);
 	for (unsigned i = 0; i < run->thinnings->len; i++) {
-		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
+		g_autofree char *text =
+			render_thinning(run, &g_array_index(run->thinnings, struct thinning, i));
 
-		fprintf(out,
-			"              from %s on %s (all of it would cost %.1f%% of a core)\n",
-			D(t->at_ns > run->begin_ns ? t->at_ns - run->begin_ns : 0),
-			level_meaning(t->level), 100 * t->cores);
+		fprintf(out, "              %s\n", text);
 	}
 }
 
@@ -182,6 +120,7 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 {
 	g_autoptr(GDateTime) utc = g_date_time_new_from_unix_local(run->begin_unix_ns / 1000000000);
 	g_autofree char *when = utc ? g_date_time_format(utc, "%F %T") : g_strdup("?");
+	g_autofree char *cost = render_probe_cost(run);
 	uint64_t held = run_held_ns(run), covered = run_covered_ns(run);
 	g_autofree char *title =
 		g_strdup_printf("run %d%s%s: QEMU %s, process %u", (int)run->id,
@@ -195,18 +134,7 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 		covered ? 100.0 * held / covered : 0, D(held),
 		(unsigned long long)run_acquired(run));
 	show_lost(out, run);
-	if (!strcmp(run->source, "lttng"))
-		fprintf(out,
-			"  source      an LTTng trace; what its tracepoints take is part of the "
-			"times below\n");
-	else if (run->calibrated)
-		fprintf(out,
-			"  probe cost  %s a lock and unlock here; taken off below: %s of every "
-			"hold, %s of every wait\n",
-			D(run->pair_ns), D(run->hold_bias_ns), D(run->wait_bias_ns));
-	else
-		fprintf(out,
-			"  probe cost  not measured: holds and waits are about 0.6 us too long\n");
+	fprintf(out, "  %-11s %s\n", strcmp(run->source, "lttng") ? "probe cost" : "source", cost);
 	if (run->points->len)
 		show_points(out, run);
 	if (*run->kernel)
