@@ -121,6 +121,11 @@ static int shade_of(double value, double least, double most)
 	return (int)fmin(SHADES - 1, share * SHADES);
 }
 
+static double opacity_of(int shade)
+{
+	return 0.2 + 0.8 * shade / (SHADES - 1);
+}
+
 static void heat_panel(GString *out, const struct heat *heat, const struct series *s,
 		       const struct scale *x, const struct scale *y, double least, double most)
 {
@@ -128,7 +133,7 @@ static void heat_panel(GString *out, const struct heat *heat, const struct serie
 
 	for (int shade = 0; shade < SHADES; shade++) {
 		g_string_append_printf(out, "<path class=\"heat %s\" fill-opacity=\"%.2f\" d=\"",
-				       s->class, 0.2 + 0.8 * shade / (SHADES - 1));
+				       s->class, opacity_of(shade));
 		for (unsigned c = 0; c < COLUMNS; c++)
 			for (unsigned row = 0; row < ROWS; row++) {
 				double value = heat->cells[c][row];
@@ -141,6 +146,25 @@ static void heat_panel(GString *out, const struct heat *heat, const struct serie
 			}
 		g_string_append(out, "\"/>");
 	}
+}
+
+/* The shades from the faintest to the strongest, and how many holds these are; ends at `right`. */
+static void heat_key(GString *out, const struct series *s, double right, double y, double least,
+		     double most)
+{
+	enum { SIDE = 12 };
+	g_autofree char *few = g_strdup_printf("%.2g", least);
+	g_autofree char *many = g_strdup_printf("%.3g a run", most);
+	double left = right - 110 - SHADES * SIDE;
+
+	svg_text(out, left - 6, y, "end", "tick", few);
+	for (int shade = 0; shade < SHADES; shade++)
+		g_string_append_printf(out,
+				       "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"10\" "
+				       "class=\"heat %s\" fill-opacity=\"%.2f\"/>",
+				       left + shade * SIDE, y - 9, SIDE, s->class,
+				       opacity_of(shade));
+	svg_text(out, left + SHADES * SIDE + 6, y, "start", "tick", many);
 }
 
 void chart_heat(GString *out, const struct series *series, unsigned n)
@@ -157,8 +181,7 @@ void chart_heat(GString *out, const struct series *series, unsigned n)
 		least = fmin(least, 1.0 / series[i].runs->len);
 		most = fmax(most, heats[i].most);
 	}
-	svg_begin(out, 720, n * PANEL + 8, 560,
-		  "when in the migration holds of which length began");
+	svg_begin(out, 720, n * PANEL + 8, "when in the migration holds of which length began");
 	for (unsigned i = 0; i < n; i++) {
 		y.from = i * PANEL + TOP + HEIGHT;
 		y.to = i * PANEL + TOP;
@@ -166,6 +189,8 @@ void chart_heat(GString *out, const struct series *series, unsigned n)
 		svg_axis_x(out, &x, y.to, y.from, 8, tick_duration);
 		svg_axis_y(out, &y, LEFT, RIGHT, 6, tick_duration);
 		heat_panel(out, &heats[i], &series[i], &x, &y, least, most);
+		if (most > 0)
+			heat_key(out, &series[i], RIGHT, y.to - 8, least, most);
 	}
 	svg_end(out);
 }
@@ -266,7 +291,7 @@ static void hold_boxes(GString *out, struct run *run, const GPtrArray *holds,
 	}
 }
 
-void chart_timeline(GString *out, struct run *run, const char *class)
+void chart_timeline(GString *out, struct run *run, const char *class, uint64_t span_ns)
 {
 	enum { LEFT = 86, RIGHT = 706, TOP = 8, LANES = 32 };
 	g_autoptr(GPtrArray) holds = run_longest(run, MOST_HOLDS);
@@ -276,8 +301,8 @@ void chart_timeline(GString *out, struct run *run, const char *class)
 	double bottom = LANES + n * 20 + 4;
 
 	run_migration(run, &begin, &end);
-	x.high = fmax(1, (double)(end - begin)) * 1.02;
-	svg_begin(out, 720, bottom + 22, 560, "phases and holds of one run");
+	x.high = fmax(1, (double)MAX(span_ns, end - begin)) * 1.02;
+	svg_begin(out, 720, bottom + 22, "phases and holds of one run");
 	svg_axis_x(out, &x, TOP, bottom, 8, tick_duration);
 	svg_text(out, LEFT - 8, TOP + 11, "end", "tick", "phase");
 	phases_band(out, run, &x, begin, TOP);

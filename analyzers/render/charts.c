@@ -45,42 +45,81 @@ static char *ratio_tick(double ratio)
 
 static struct scale ratio_scale(const struct compared *to, double from, double to_x)
 {
-	double out = 1.3;
+	double below = log(1.3), above = log(1.3);
 
 	for (unsigned i = 0; i < to->all->len; i++) {
 		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
 
-		if (has_ratio(c))
-			out = fmax(out, fmax(capped(c->ratio.high), 1 / capped(c->ratio.low)));
+		if (!has_ratio(c))
+			continue;
+		below = fmax(below, -log(capped(c->ratio.low)));
+		above = fmax(above, log(capped(c->ratio.high)));
 	}
-	/* As far below as above: what grows and what shrinks look alike. */
-	return (struct scale){1 / out / 1.05, out * 1.05, true, from, to_x};
+	/* Room for what stands above either side, and a little beyond the last interval. */
+	below = 1.05 * fmax(below, 0.4 * above);
+	above = 1.05 * fmax(above, 0.4 * below);
+	return (struct scale){exp(-below), exp(above), true, from, to_x};
 }
 
 static void ratio_ticks(GString *out, const struct scale *x, double bottom)
 {
-	static const double small[] = {0.5, 0.8, 1, 1.25, 2};
+	static const double small[] = {0.25, 0.5, 0.8, 1, 1.25, 2, 4};
+	/* Where that many would not crowd. */
+	double span = x->high / x->low;
 
-	if (x->high > 12) {
-		svg_axis_x(out, x, 20, bottom, 7, ratio_tick);
+	if (span > 30) {
+		svg_axis_x(out, x, 20, bottom, 6, ratio_tick);
 		return;
 	}
 	for (unsigned i = 0; i < G_N_ELEMENTS(small); i++) {
 		g_autofree char *label = ratio_tick(small[i]);
 		double at = scale_at(x, small[i]);
 
-		if (small[i] < x->low || small[i] > x->high)
+		if (small[i] < x->low || small[i] > x->high ||
+		    (span > 8 && (small[i] == 0.8 || small[i] == 1.25)))
 			continue;
 		svg_line(out, at, 20, at, bottom, "grid");
-		svg_text(out, at, bottom + 14, "middle", "tick", label);
+		svg_text(out, at, bottom + 16, "middle", "tick", label);
 	}
+}
+
+/* The median's place; an arrow at the edge when it lies beyond. */
+static void ratio_mark(GString *out, const struct scale *x, double y, double ratio)
+{
+	double at = scale_at(x, capped(ratio)), way = ratio > 1 ? 1 : -1;
+
+	if (ratio == capped(ratio))
+		g_string_append_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>", at, y);
+	else
+		g_string_append_printf(out,
+				       "<path class=\"beyond\" d=\"M%.1f %.1fl%.0f 6l%.0f 6z\"/>",
+				       at - 4 * way, y - 6, 10 * way, -10 * way);
+}
+
+static void ratio_row(GString *out, const struct comparison *c, const struct scale *x, double y)
+{
+	g_autofree char *interval = render_interval(c->ratio);
+	g_autofree char *ratio = render_ratio(c->ratio.estimate);
+	g_autofree char *times = g_strdup_printf("x %s", ratio);
+
+	g_string_append_printf(out, "<g class=\"%s\"><title>%s: %s, %s</title>",
+			       class_of(c->verdict), c->name, interval, verdict_name(c->verdict));
+	svg_text(out, x->from - 8, y + 4, "end", "label", c->name);
+	svg_line(out, scale_at(x, capped(c->ratio.low)), y, scale_at(x, capped(c->ratio.high)), y,
+		 "interval");
+	ratio_mark(out, x, y, c->ratio.estimate);
+	svg_text(out, x->to + 66, y + 4, "end", "tick", times);
+	svg_text(out, x->to + 76, y + 4, "start", "word",
+		 c->verdict == VERDICT_UNKNOWN ? "?" : verdict_name(c->verdict));
+	g_string_append(out, "</g>");
 }
 
 void chart_ratios(GString *out, const struct compared *to)
 {
-	enum { LEFT = 104, RIGHT = 640, ROW = 24, TOP = 28 };
+	/* To the left names, to the right the ratio and the verdict; all in a phone's letters. */
+	enum { LEFT = 138, RIGHT = 582, ROW = 24, TOP = 28 };
 	struct scale x = ratio_scale(to, LEFT, RIGHT);
-	double margin = 1 + to->options.margin, bottom = TOP, y;
+	double margin = 1 + to->options.margin, bottom, y = TOP + ROW / 2.0;
 	unsigned rows = 0;
 
 	for (unsigned i = 0; i < to->all->len; i++)
@@ -88,7 +127,7 @@ void chart_ratios(GString *out, const struct compared *to)
 	if (!rows)
 		return;
 	bottom = TOP + rows * ROW;
-	svg_begin(out, 720, bottom + 24, 560, "ratios of B to A with their intervals");
+	svg_begin(out, 720, bottom + 24, "ratios of B to A with their intervals");
 	g_string_append_printf(
 		out, "<rect x=\"%.1f\" y=\"20\" width=\"%.1f\" height=\"%.1f\" class=\"margin\"/>",
 		scale_at(&x, 1 / margin), scale_at(&x, margin) - scale_at(&x, 1 / margin),
@@ -97,24 +136,12 @@ void chart_ratios(GString *out, const struct compared *to)
 	svg_line(out, scale_at(&x, 1), 14, scale_at(&x, 1), bottom, "axis");
 	svg_text(out, scale_at(&x, 1) - 8, 12, "end", "tick", "B is less: better");
 	svg_text(out, scale_at(&x, 1) + 8, 12, "start", "tick", "B is more: worse");
-	y = TOP + ROW / 2.0;
 	for (unsigned i = 0; i < to->all->len; i++) {
 		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
-		g_autofree char *interval = render_interval(c->ratio);
-		const char *class = class_of(c->verdict);
 
 		if (!has_ratio(c))
 			continue;
-		g_string_append_printf(out, "<g class=\"%s\"><title>%s: %s, %s</title>", class,
-				       c->name, interval, verdict_name(c->verdict));
-		svg_text(out, LEFT - 8, y + 4, "end", "label", c->name);
-		svg_line(out, scale_at(&x, capped(c->ratio.low)), y,
-			 scale_at(&x, capped(c->ratio.high)), y, "interval");
-		g_string_append_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>",
-				       scale_at(&x, capped(c->ratio.estimate)), y);
-		svg_text(out, RIGHT + 6, y + 4, "start", "tick",
-			 c->verdict == VERDICT_UNKNOWN ? "?" : verdict_name(c->verdict));
-		g_string_append(out, "</g>");
+		ratio_row(out, c, &x, y);
 		y += ROW;
 	}
 	svg_end(out);
@@ -170,7 +197,7 @@ void chart_dots(GString *out, const struct compared *to, const struct comparison
 	memcpy(all, c->a.values, c->a.n * sizeof(double));
 	memcpy(all + c->a.n, c->b.values, c->b.n * sizeof(double));
 	x = scale_for(all, c->a.n + c->b.n, 1.3, LEFT, RIGHT);
-	svg_begin(out, 310, 120, 0, c->name);
+	svg_begin(out, 310, 120, c->name);
 	svg_text(out, LEFT - 10, 14, "start", "label", c->name);
 	svg_text(out, RIGHT + 8, 14, "end", "tick", medians);
 	svg_axis_x(out, &x, TOP, BOTTOM, 4, tick_for(c->unit));
@@ -241,11 +268,12 @@ void chart_holds(GString *out, const struct series *series, unsigned n)
 		y.high = fmax(y.high, (double)h.count / series[i].runs->len * 1.3);
 		y.low = fmin(y.low, 0.9 / series[i].runs->len);
 	}
-	svg_begin(out, 720, 340, 560, "how many holds of the lock are longer than a duration");
+	svg_begin(out, 720, 340, "how many holds of the lock are longer than a duration");
 	svg_axis_x(out, &x, TOP, BOTTOM, 8, tick_duration);
 	svg_axis_y(out, &y, LEFT, RIGHT, 7, count_tick);
 	for (unsigned i = 0; i < n; i++)
 		holds_line(out, &series[i], &x, &y);
-	svg_text(out, RIGHT, BOTTOM + 32, "end", "tick", "held longer than");
+	svg_text(out, RIGHT, BOTTOM + 36, "end", "tick", "held longer than");
+	svg_text(out, LEFT + 6, BOTTOM - 8, "start", "tick", "holds a run");
 	svg_end(out);
 }

@@ -22,8 +22,8 @@ void chart_dots(GString *out, const struct compared *compared, const struct comp
 void chart_holds(GString *out, const struct series *series, unsigned n);
 /* When in the migration holds of which length began, per run; one panel a series. */
 void chart_heat(GString *out, const struct series *series, unsigned n);
-/* One run: phases, and holds by thread. */
-void chart_timeline(GString *out, struct run *run, const char *class);
+/* One run: phases, and holds by thread; at least `span_ns` wide, so that two can be compared. */
+void chart_timeline(GString *out, struct run *run, const char *class, uint64_t span_ns);
 
 /* When the incoming migration began and ended; the recording's ends when there is none. */
 void run_migration(const struct run *run, uint64_t *begin_ns, uint64_t *end_ns);

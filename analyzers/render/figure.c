@@ -31,8 +31,7 @@ char *render_figure(enum figure_unit unit, double value)
 	return g_strdup_printf("%.4g", value);
 }
 
-/* A ratio to three digits, and none that need more room than that. */
-static char *ratio_text(double ratio)
+char *render_ratio(double ratio)
 {
 	if (!isfinite(ratio))
 		return g_strdup("-");
@@ -48,8 +47,8 @@ static char *ratio_text(double ratio)
 
 char *render_interval(struct stats_interval i)
 {
-	g_autofree char *estimate = ratio_text(i.estimate), *low = ratio_text(i.low);
-	g_autofree char *high = ratio_text(i.high);
+	g_autofree char *estimate = render_ratio(i.estimate), *low = render_ratio(i.low);
+	g_autofree char *high = render_ratio(i.high);
 
 	if (!isfinite(i.estimate) && !isfinite(i.low))
 		return g_strdup("-");

@@ -9,9 +9,13 @@
 #include "analyzers/compare/fit.h"
 #include "analyzers/render/charts.h"
 #include "analyzers/render/figure.h"
+#include "analyzers/render/method.h"
 #include "analyzers/render/page.h"
 #include "analyzers/render/render.h"
 #include "analyzers/render/svg.h"
+
+/* Of one run's details, what is shorter is shown on request. */
+#define UNFELT_NS 10000
 
 static const char *class_of(enum verdict verdict)
 {
@@ -87,16 +91,24 @@ static void holds_and_heat(GString *out, const struct series *series, unsigned n
 	page_section(out, "How long the lock is held", about_holds);
 	if (n > 1)
 		series_legend(out, series, n);
-	page_wide_begin(out);
+	page_chart_begin(out);
 	chart_holds(out, series, n);
-	page_wide_end(out);
+	page_chart_end(out);
 	page_section(out, "When it is held", about_heat);
-	page_wide_begin(out);
+	page_chart_begin(out);
 	chart_heat(out, series, n);
-	page_wide_end(out);
+	page_chart_end(out);
 }
 
-static void timeline(GString *out, const struct series *s, const char *which)
+static uint64_t span_of(const struct series *s)
+{
+	uint64_t begin, end;
+
+	run_migration(series_median_run(s), &begin, &end);
+	return end - begin;
+}
+
+static void timeline(GString *out, const struct series *s, const char *which, uint64_t span_ns)
 {
 	struct run *run = series_median_run(s);
 	char took[RENDER_DURATION];
@@ -108,9 +120,9 @@ static void timeline(GString *out, const struct series *s, const char *which)
 	g_string_append_printf(out,
 			       "</b>, run %d%s: %s from the first byte to the guest's start</p>\n",
 			       (int)run->id, which, render_duration(took, end - begin));
-	page_wide_begin(out);
-	chart_timeline(out, run, s->class);
-	page_wide_end(out);
+	page_chart_begin(out);
+	chart_timeline(out, run, s->class, span_ns);
+	page_chart_end(out);
 }
 
 static void probes_of(GString *out, const char *name, const GPtrArray *runs)
@@ -118,6 +130,7 @@ static void probes_of(GString *out, const char *name, const GPtrArray *runs)
 	uint64_t lost = 0, acquired = 0, hold = 0, wait = 0, pair = 0;
 	char hold_text[RENDER_DURATION], wait_text[RENDER_DURATION], pair_text[RENDER_DURATION];
 	const struct run *first = runs->pdata[0];
+	g_autofree char *cost = NULL;
 
 	for (unsigned i = 0; i < runs->len; i++) {
 		const struct run *run = runs->pdata[i];
@@ -128,13 +141,17 @@ static void probes_of(GString *out, const char *name, const GPtrArray *runs)
 		wait = MAX(wait, run->wait_bias_ns);
 		pair = MAX(pair, run->pair_ns);
 	}
+	cost = first->calibrated
+		       ? g_strdup_printf("a watched lock and unlock cost %s more; %s was taken off "
+					 "each hold and %s off each wait",
+					 render_duration(pair_text, pair),
+					 render_duration(hold_text, hold),
+					 render_duration(wait_text, wait))
+		       : render_probe_cost(first);
 	termf(out, name,
 	      "by %s, %" G_GUINT64_FORMAT " acquisitions, %" G_GUINT64_FORMAT
-	      " lost; a watched lock and unlock cost %s more; %s was taken off each hold and %s "
-	      "off each wait; holds of %g us and more were kept one by one",
-	      first->source, acquired, lost, render_duration(pair_text, pair),
-	      render_duration(hold_text, hold), render_duration(wait_text, wait),
-	      first->threshold_ns / 1e3);
+	      " lost; %s; holds of %g us and more were kept one by one",
+	      first->source, acquired, lost, cost, first->threshold_ns / 1e3);
 }
 
 static void when(GString *out, const GPtrArray *runs)
@@ -148,6 +165,31 @@ static void when(GString *out, const GPtrArray *runs)
 
 /* ---- a comparison ---- */
 
+static void gates(GString *out, const GArray *results)
+{
+	unsigned kept = 0;
+
+	if (!results)
+		return;
+	g_string_append(out, "<ul class=\"gates\">\n");
+	for (unsigned i = 0; i < results->len; i++) {
+		const struct gate_result *r = &g_array_index(results, struct gate_result, i);
+
+		if (r->state == GATE_KEPT) {
+			kept++;
+			continue;
+		}
+		g_string_append(out, "<li><b>Gate ");
+		html_text(out, gate_state_name(r->state));
+		g_string_append(out, ":</b> <code>");
+		html_text(out, r->rule);
+		g_string_append(out, "</code>: ");
+		html_text(out, r->reason);
+		g_string_append(out, "</li>\n");
+	}
+	g_string_append_printf(out, "<li>%u of %u checks kept</li>\n</ul>\n", kept, results->len);
+}
+
 static void head(GString *out, const struct compared *to, const struct render_diff_options *o)
 {
 	g_autofree char *verdict = render_verdict(to), *rest = render_verdict_rest(to);
@@ -159,19 +201,7 @@ static void head(GString *out, const struct compared *to, const struct render_di
 	g_string_append(out, "</h1>\n<p>");
 	html_text(out, rest);
 	g_string_append(out, "</p>\n");
-	for (unsigned i = 0; o->gates && i < o->gates->len; i++) {
-		const struct gate_result *r = &g_array_index(o->gates, struct gate_result, i);
-
-		if (r->state == GATE_KEPT)
-			continue;
-		g_string_append(out, "<p><b>Gate ");
-		html_text(out, gate_state_name(r->state));
-		g_string_append(out, ":</b> <code>");
-		html_text(out, r->rule);
-		g_string_append(out, "</code>: ");
-		html_text(out, r->reason);
-		g_string_append(out, "</p>\n");
-	}
+	gates(out, o->gates);
 	g_string_append(out, "</div>\n");
 	{
 		g_autofree char *a = g_strdup_printf("A: %s, QEMU %s, %u runs", to->a->label,
@@ -200,9 +230,9 @@ static void ratios_and_dots(GString *out, const struct compared *to)
 		100 * to->options.level, 100 * to->options.margin, to->least_ns / 1e3);
 
 	page_section(out, "What changed", about);
-	page_wide_begin(out);
+	page_chart_begin(out);
 	chart_ratios(out, to);
-	page_wide_end(out);
+	page_chart_end(out);
 	page_section(out, "Every run",
 		     "One dot a run, the bar is the median, the line its interval. Scales are "
 		     "logarithmic where the runs differ twentyfold.");
@@ -214,6 +244,12 @@ static void ratios_and_dots(GString *out, const struct compared *to)
 			chart_dots(out, to, c);
 	}
 	g_string_append(out, "</div>\n");
+}
+
+/* Of details only those that changed, or might have, unless the reader asks for all. */
+static bool tells(const struct comparison *c)
+{
+	return c->group == FIGURE_HEADLINE || c->group == FIGURE_CONTROL || render_worth_showing(c);
 }
 
 static void row(GString *out, const struct comparison *c)
@@ -228,8 +264,13 @@ static void row(GString *out, const struct comparison *c)
 	g_autofree char *verdict =
 		c->group == FIGURE_CONTROL ? g_strdup("not judged") : render_comparison_verdict(c);
 
-	page_row_begin(out, c->group == FIGURE_CONTROL ? "same" : class_of(c->verdict));
+	g_autofree char *class =
+		g_strconcat(c->group == FIGURE_CONTROL ? "same" : class_of(c->verdict),
+			    tells(c) ? "" : " dull", NULL);
+
+	page_row_begin(out, class);
 	page_cell(out, NAN, c->name);
+	page_word(out, verdict);
 	page_cell(out, NAN, figure_group_name(c->group));
 	page_cell(out, c->a.n ? c->a.median : -1, a);
 	page_cell(out, c->b.n ? c->b.median : -1, b);
@@ -237,15 +278,15 @@ static void row(GString *out, const struct comparison *c)
 	page_cell(out, c->p_corrected, p);
 	page_cell(out, c->ranks.delta, delta);
 	page_cell(out, c->a.n + c->b.n, n);
-	page_cell(out, NAN, verdict);
 	page_row_end(out);
 }
 
 static void table(GString *out, const struct compared *to)
 {
-	static const char *const columns[] = {"figure",	 "of", "#A median", "#B median",
-					      "#B / A",	 "#p", "#delta",    "#n",
-					      "verdict", NULL};
+	static const char *const columns[] = {"figure",	   "verdict", "of", "#A median",
+					      "#B median", "#B / A",  "#p", "#delta",
+					      "#n",	   NULL};
+	unsigned dull = 0;
 
 	page_section(out, "All figures",
 		     "Less is better everywhere. p: the chance that two alike sets of runs differ "
@@ -253,9 +294,13 @@ static void table(GString *out, const struct compared *to)
 		     "run of B is greater than every run of A. A click on a heading sorts.");
 	page_wide_begin(out);
 	page_table_begin(out, columns);
-	for (unsigned i = 0; i < to->all->len; i++)
-		row(out, &g_array_index(to->all, struct comparison, i));
-	page_table_end(out);
+	for (unsigned i = 0; i < to->all->len; i++) {
+		const struct comparison *c = &g_array_index(to->all, struct comparison, i);
+
+		row(out, c);
+		dull += !tells(c);
+	}
+	page_table_end(out, dull);
 	page_wide_end(out);
 }
 
@@ -307,9 +352,10 @@ char *render_diff_html(const struct compared *to, const struct render_diff_optio
 	ratios_and_dots(out, to);
 	holds_and_heat(out, series, G_N_ELEMENTS(series));
 	page_section(out, "The median run of each", about_timeline);
-	for (unsigned i = 0; i < G_N_ELEMENTS(series); i++)
-		timeline(out, &series[i], ", the median by total time");
 	phases_legend(out);
+	for (unsigned i = 0; i < G_N_ELEMENTS(series); i++)
+		timeline(out, &series[i], ", the median by total time",
+			 MAX(span_of(&series[0]), span_of(&series[1])));
 	table(out, to);
 	how_measured(out, to);
 	page_end(out);
@@ -321,6 +367,7 @@ char *render_diff_html(const struct compared *to, const struct render_diff_optio
 static void run_head(GString *out, struct run *run)
 {
 	g_autoptr(GPtrArray) longest = run_longest(run, 1);
+	g_autofree char *coverage = render_coverage(run);
 	char held[RENDER_DURATION], took[RENDER_DURATION];
 
 	g_string_append(out, "<div class=\"verdict same\">\n<h1>");
@@ -338,7 +385,51 @@ static void run_head(GString *out, struct run *run)
 	} else {
 		html_text(out, "No hold was recorded.");
 	}
-	g_string_append(out, "</h1>\n</div>\n");
+	g_string_append(out, "</h1>\n");
+	if (coverage) {
+		g_string_append(out, "<p>");
+		g_string_append(out, "Overhead ");
+		html_text(out, coverage);
+		g_string_append(out, ".</p>\n");
+	}
+	g_string_append(out, "</div>\n");
+}
+
+/* Whether it is a dull one. */
+static bool figure_row(GString *out, const struct figure *f)
+{
+	bool dull = f->group != FIGURE_HEADLINE && f->unit == FIGURE_NS && f->value < UNFELT_NS;
+	g_autofree char *value = render_figure(f->unit, f->value);
+
+	page_row_begin(out, dull ? "dull" : "");
+	page_cell(out, NAN, f->name);
+	page_cell(out, NAN, figure_group_name(f->group));
+	page_cell(out, f->value, value);
+	page_row_end(out);
+	return dull;
+}
+
+/* Of the run as a whole, its phases, causes and devices: what a comparison would compare. */
+static void figures_table(GString *out, struct run *run)
+{
+	static const char *const columns[] = {"figure", "of", "#value", NULL};
+	g_autoptr(GArray) figures = figures_of(run, NULL);
+
+	unsigned dull = 0;
+
+	page_section(out, "Figures",
+		     "Less is better everywhere. `bqlstat diff` compares these, and call sites.");
+	page_wide_begin(out);
+	page_table_begin(out, columns);
+	for (unsigned group = 0; group < FIGURE_GROUPS; group++)
+		for (unsigned i = 0; i < figures->len && group != FIGURE_SITE; i++) {
+			const struct figure *f = &g_array_index(figures, struct figure, i);
+
+			if (f->group == group)
+				dull += figure_row(out, f);
+		}
+	page_table_end(out, dull);
+	page_wide_end(out);
 }
 
 static void ns_cell(GString *out, uint64_t ns)
@@ -379,12 +470,14 @@ static void sites_table(GString *out, struct run *run)
 		ns_cell(out, r->blocked_ns);
 		page_row_end(out);
 	}
-	page_table_end(out);
+	page_table_end(out, 0);
 	page_wide_end(out);
 }
 
 static void run_terms(GString *out, struct run *run, const GPtrArray *runs)
 {
+	g_autofree char *points = render_points(run);
+
 	page_section(out, "How it was measured", NULL);
 	g_string_append(out, "<dl>\n");
 	if (*run->label)
@@ -394,6 +487,14 @@ static void run_terms(GString *out, struct run *run, const GPtrArray *runs)
 	      *run->qemu_build_id ? run->qemu_build_id : "unknown", run->pid);
 	termf(out, "Machine", "%u x %s, %s", run->cpus, run->cpu, run->kernel);
 	when(out, runs);
+	for (unsigned i = 0; i < run->thinnings->len; i++) {
+		g_autofree char *text =
+			render_thinning(run, &g_array_index(run->thinnings, struct thinning, i));
+
+		term(out, "Recorded less", text);
+	}
+	if (run->points->len)
+		term(out, "Probes", points);
 	termf(out, "Ended", "%s", *run->ended ? run->ended : "it goes on, or bqlstat was killed");
 	probes_of(out, "Recorded", runs);
 	term(out, "Made by", "bqlstat " BQLSTAT_VERSION);
@@ -413,9 +514,10 @@ char *render_html(struct run *run)
 	run_head(out, run);
 	holds_and_heat(out, &series, 1);
 	page_section(out, "The run", about_timeline);
-	timeline(out, &series, "");
 	phases_legend(out);
+	timeline(out, &series, "", 0);
 	sites_table(out, run);
+	figures_table(out, run);
 	run_terms(out, run, runs);
 	page_end(out);
 	return g_string_free(out, FALSE);

@@ -24,10 +24,13 @@ static const char style[] =
 	"--axis:#777;--a:#2a64c5;--b:#c4570a;--worse:#b3231a;--better:#15713a;--unknown:#80630a;"
 	"--same:#444;--card:#fff;--setup:#b9b7af;--ram:#8fa9c9;--device:#b391c8;"
 	"--activate:#d9b25c;--start:#7fb58c;--postcopy:#d08f8f}"
-	".filter{display:none}svg,tr{break-inside:avoid}h2{break-after:avoid}"
-	".wide{overflow:visible!important}.wide svg{min-width:0!important}"
+	/* Without this a browser leaves out what is only a colour, such as a phase. */
+	"body{print-color-adjust:exact;-webkit-print-color-adjust:exact}"
+	".filter,.brief-toggle,tr.dull{display:none!important}svg,tr{break-inside:avoid}"
+	"h2,.about,.keys{break-after:avoid}.wide{overflow:visible!important}"
 	"td:first-child{min-width:0!important}td,th{padding:.1rem .25rem!important}"
 	"table{font-size:7pt!important}}\n"
+	"@media screen{.on-paper{display:none}}\n"
 	"*{box-sizing:border-box}body{margin:0 auto;padding:1.2rem;max-width:62rem;"
 	"background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif}\n"
 	"h1{font-size:1.35rem;line-height:1.35;margin:.2rem 0 .6rem;overflow-wrap:anywhere}"
@@ -35,12 +38,20 @@ static const char style[] =
 	"p,li,dd{overflow-wrap:anywhere}.dim,.about{color:var(--dim)}\n"
 	".verdict{border-left:5px solid var(--unknown);padding-left:.9rem}"
 	".verdict.worse{border-color:var(--worse)}.verdict.better{border-color:var(--better)}"
-	".verdict.same{border-color:var(--same)}\n"
-	"svg{display:block;width:100%;height:auto}.wide{overflow-x:auto}"
+	".verdict.same{border-color:var(--same)}"
+	".gates{margin:.3rem 0;padding:0;list-style:none}.gates li{margin:.15rem 0}\n"
+	/* A label at the edge may reach over it, into the page's margin. */
+	"svg{display:block;width:100%;height:auto;overflow:visible}.wide{overflow-x:auto}"
 	".grid-of-charts{display:grid;gap:.4rem 1rem;"
 	"grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr))}\n"
 	"text{font:11px system-ui,sans-serif;fill:var(--fg)}.tick{fill:var(--dim)}"
 	".label{font-weight:600}.in-band{font-size:10px}"
+	/* Charts shrink with the page; what is written on them does not. */
+	"@media screen and (max-width:48rem){.chart text{font-size:14px}"
+	".chart .in-band{display:none}}"
+	"@media screen and (max-width:34rem){.chart text{font-size:18px}"
+	".chart .label{font-size:16.5px}.chart circle{r:7px}.chart .interval,.chart "
+	".line{stroke-width:3}}\n"
 	"line.grid{stroke:var(--grid)}line.axis{stroke:var(--axis)}\n"
 	".margin{fill:var(--grid);opacity:.6}"
 	".a .interval,.a .dot,.a .median{stroke:var(--a);fill:var(--a)}"
@@ -55,7 +66,11 @@ static const char style_of_tables[] =
 	"svg .better .interval{stroke:var(--better)}svg .better circle{fill:var(--better)}"
 	"svg .same .interval{stroke:var(--same)}svg .same circle{fill:var(--same)}"
 	"svg .unknown .interval{stroke:var(--unknown)}"
-	"svg .unknown circle{fill:var(--bg);stroke:var(--unknown);stroke-width:2}\n"
+	"svg .unknown circle{fill:var(--bg);stroke:var(--unknown);stroke-width:2}"
+	"svg .worse .beyond,svg .worse .word{fill:var(--worse)}"
+	"svg .better .beyond,svg .better .word{fill:var(--better)}"
+	"svg .same .beyond,svg .same .word{fill:var(--same)}"
+	"svg .unknown .beyond,svg .unknown .word{fill:var(--unknown)}\n"
 	".phase-setup{fill:var(--setup)}.phase-ram{fill:var(--ram)}.phase-device{fill:var(--device)"
 	"}"
 	".phase-activate{fill:var(--activate)}.phase-start{fill:var(--start)}"
@@ -63,24 +78,28 @@ static const char style_of_tables[] =
 	".keys{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;padding:0;margin:.3rem 0;"
 	"list-style:none}.keys svg{display:inline-block;width:12px;height:12px;"
 	"margin-right:.4rem;vertical-align:-1px}\n"
-	"table{border-collapse:collapse;width:100%;font-size:.85rem;"
+	"table{border-collapse:collapse;min-width:min(100%,34rem);font-size:.85rem;"
 	"font-variant-numeric:tabular-nums}"
 	"th,td{padding:.22rem .5rem;border-bottom:1px solid var(--grid);text-align:left;"
 	"white-space:nowrap}td.n,th.n{text-align:right}td:first-child{white-space:normal;"
-	"overflow-wrap:anywhere;min-width:15rem}td:last-child{white-space:normal}"
+	"overflow-wrap:anywhere;min-width:15rem}td.word{white-space:normal;min-width:9rem}"
+	"table.brief tr.dull{display:none}"
 	"th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible,"
 	".filter:focus-visible{outline:2px solid var(--a);outline-offset:2px}"
 	"th[aria-sort=ascending] button::after{content:' \\2191'}"
 	"th[aria-sort=descending] button::after{content:' \\2193'}\n"
-	"tr.worse td:last-child{color:var(--worse);font-weight:600}"
-	"tr.better td:last-child{color:var(--better);font-weight:600}"
-	"tr.unknown td:last-child{color:var(--unknown)}"
+	"tr.worse td.word{color:var(--worse);font-weight:600}"
+	"tr.better td.word{color:var(--better);font-weight:600}"
+	"tr.unknown td.word{color:var(--unknown)}"
 	".filter{font:inherit;color:inherit;background:var(--card);border:1px solid var(--axis);"
-	"border-radius:4px;padding:.25rem .5rem;width:min(100%,20rem);margin:.3rem 0}\n"
+	"border-radius:4px;padding:.25rem .5rem;width:min(100%,20rem);margin:.3rem 1rem .3rem 0}"
+	".brief-toggle{display:inline-block;margin:.3rem 0}\n"
 	"dl{display:grid;grid-template-columns:minmax(6rem,max-content) 1fr;gap:.15rem 1rem;"
 	"margin:.4rem 0}dt{color:var(--dim)}dd{margin:0}"
-	"@media(max-width:34rem){body{padding:.7rem}dl{grid-template-columns:1fr}dd{margin-bottom:"
-	".4rem}}\n";
+	/* Names and verdicts stay in sight while the numbers are pushed aside. */
+	"@media screen and (max-width:34rem){body{padding:.7rem}dl{grid-template-columns:1fr}"
+	"dd{margin-bottom:.4rem}td:first-child,th:first-child{position:sticky;left:0;"
+	"background:var(--bg);min-width:8.5rem}td.word{min-width:7.5rem}}\n";
 
 static const char script[] =
 	"document.querySelectorAll('table.sortable').forEach(table=>{\n"
@@ -97,9 +116,15 @@ static const char script[] =
 	"const filter=document.createElement('input');filter.className='filter';"
 	"filter.type='search';filter.placeholder='filter';"
 	"filter.setAttribute('aria-label','filter the rows');\n"
-	"filter.addEventListener('input',()=>{const w=filter.value.toLowerCase();"
-	"for(const row of body.rows)row.hidden=!row.textContent.toLowerCase().includes(w)});\n"
-	"table.parentElement.before(filter)});\n";
+	"const dull=table.querySelectorAll('tr.dull').length,all=document.createElement('input');\n"
+	"const look=()=>{const w=filter.value.toLowerCase();"
+	"table.classList.toggle('brief',dull>0&&!all.checked&&!w);"
+	"for(const row of body.rows)row.hidden=!row.textContent.toLowerCase().includes(w)};\n"
+	"filter.addEventListener('input',look);table.parentElement.before(filter);\n"
+	"if(dull){const label=document.createElement('label');label.className='brief-toggle';"
+	"all.type='checkbox';all.addEventListener('change',look);"
+	"label.append(all,` also the ${dull} that tell nothing`);"
+	"table.parentElement.before(label)}\nlook()});\n";
 
 void page_begin(GString *out, const char *title)
 {
@@ -130,6 +155,16 @@ void page_section(GString *out, const char *title, const char *about)
 	g_string_append(out, "<p class=\"about\">");
 	html_text(out, about);
 	g_string_append(out, "</p>\n");
+}
+
+void page_chart_begin(GString *out)
+{
+	g_string_append(out, "<div class=\"chart\">\n");
+}
+
+void page_chart_end(GString *out)
+{
+	g_string_append(out, "</div>\n");
 }
 
 void page_wide_begin(GString *out)
@@ -177,12 +212,19 @@ void page_row_begin(GString *out, const char *class)
 
 void page_cell(GString *out, double key, const char *text)
 {
-	/* What has no value goes before every number. */
 	if (isnan(key))
 		g_string_append(out, "<td>");
 	else
+		/* More than any number, and yet one that JavaScript reads. */
 		g_string_append_printf(out, "<td class=\"n\" data-k=\"%.9g\">",
-				       isfinite(key) ? key : -1);
+				       isfinite(key) ? key : copysign(1e300, key));
+	html_text(out, text);
+	g_string_append(out, "</td>");
+}
+
+void page_word(GString *out, const char *text)
+{
+	g_string_append(out, "<td class=\"word\">");
 	html_text(out, text);
 	g_string_append(out, "</td>");
 }
@@ -192,7 +234,13 @@ void page_row_end(GString *out)
 	g_string_append(out, "</tr>\n");
 }
 
-void page_table_end(GString *out)
+void page_table_end(GString *out, unsigned dull)
 {
 	g_string_append(out, "</tbody>\n</table>\n");
+	if (dull)
+		g_string_append_printf(
+			out,
+			"<p class=\"dim on-paper\">%u more tell nothing, and are not "
+			"on paper.</p>\n",
+			dull);
 }

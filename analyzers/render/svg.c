@@ -130,12 +130,12 @@ void svg_line(GString *out, double x1, double y1, double x2, double y2, const ch
 		x2, y2, class);
 }
 
-void svg_begin(GString *out, double width, double height, double narrowest, const char *name)
+void svg_begin(GString *out, double width, double height, const char *name)
 {
 	g_string_append_printf(out,
-			       "<svg viewBox=\"0 0 %.0f %.0f\" style=\"max-width:%.0fpx;"
-			       "min-width:%.0fpx\" role=\"img\" aria-label=\"",
-			       width, height, width * 1.25, narrowest);
+			       "<svg viewBox=\"0 0 %.0f %.0f\" style=\"max-width:%.0fpx\" "
+			       "role=\"img\" aria-label=\"",
+			       width, height, width * 1.25);
 	html_text(out, name);
 	g_string_append(out, "\">");
 }
@@ -145,17 +145,30 @@ void svg_end(GString *out)
 	g_string_append(out, "</svg>\n");
 }
 
+static gint ascending(gconstpointer a, gconstpointer b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
 void svg_axis_x(GString *out, const struct scale *x, double top, double bottom, unsigned most,
 		tick_text text)
 {
 	g_autoptr(GArray) ticks = scale_ticks(x, most);
+	double room = fabs(x->to - x->from) / most, last = -INFINITY;
 
+	g_array_sort(ticks, ascending);
 	for (unsigned i = 0; i < ticks->len; i++) {
 		double value = g_array_index(ticks, double, i), at = scale_at(x, value);
 		g_autofree char *label = text(value);
 
 		svg_line(out, at, top, at, bottom, "grid");
-		svg_text(out, at, bottom + 14, "middle", "tick", label);
+		/* The logarithm crowds some: they keep their line. */
+		if (at - last < room * 2 / 3)
+			continue;
+		svg_text(out, at, bottom + 16, "middle", "tick", label);
+		last = at;
 	}
 }
 
@@ -169,6 +182,7 @@ void svg_axis_y(GString *out, const struct scale *y, double left, double right, 
 		g_autofree char *label = text(value);
 
 		svg_line(out, left, at, right, at, "grid");
-		svg_text(out, left - 6, at + 4, "end", "tick", label);
+		/* In the corner it keeps off the other axis's first. */
+		svg_text(out, left - 6, at > y->from - 1 ? at - 1 : at + 4, "end", "tick", label);
 	}
 }

@@ -29,8 +29,8 @@ char *tick_duration(double ns);
 void svg_text(GString *out, double x, double y, const char *anchor, const char *class,
 	      const char *text);
 void svg_line(GString *out, double x1, double y1, double x2, double y2, const char *class);
-/* A drawing of that size with a name for those who cannot see it; `narrowest` px, 0: any. */
-void svg_begin(GString *out, double width, double height, double narrowest, const char *name);
+/* A drawing of that size, scaled to the page, with a name for those who cannot see it. */
+void svg_begin(GString *out, double width, double height, const char *name);
 void svg_end(GString *out);
 
 typedef char *(*tick_text)(double value);

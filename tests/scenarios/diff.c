@@ -361,6 +361,52 @@ static char *open_page(const char *browser, const char *page, char **complaints)
 	return lab_process_stdout(p);
 }
 
+/* A reader's eye: says what a chart's words hide, leave the page or are too small to read. */
+static const char look[] =
+	"<script>\n"
+	"const say=(what,svg,t)=>console.log('LAYOUT '+what+' in '+svg.getAttribute('aria-label')+"
+	"': '+t);\n"
+	"if(document.documentElement.scrollWidth>innerWidth)console.log('LAYOUT page too wide');\n"
+	"for(const svg of document.querySelectorAll('svg[role=img]')){\n"
+	"const all=[...svg.querySelectorAll('text')].map(t=>[t.textContent,"
+	"t.getBoundingClientRect()]).filter(([,r])=>r.width);\n"
+	"all.forEach(([t,r],i)=>{if(r.left<0||r.right>innerWidth)say('outside',svg,t);\n"
+	"if(r.height<9.5)say('small',svg,t);\n"
+	"for(const [u,q] of all.slice(i+1))if(Math.min(r.right,q.right)-Math.max(r.left,q.left)>1&&"
+	"Math.min(r.bottom,q.bottom)-Math.max(r.top,q.top)>3)say('overlap',svg,t+' / '+u)})}\n"
+	"console.log('LOOKED')</script>\n";
+
+/* What the eye finds at a page that is so many pixels wide. g_free() */
+static char *look_at(const char *browser, const char *page, unsigned width)
+{
+	g_autofree char *copy = page_path("copy"), *frame = page_path("frame"), *text = NULL;
+	g_autofree char *seen = NULL, *html = NULL, *complaints = NULL, *dom = NULL;
+
+	g_assert_true(g_file_get_contents(page, &text, NULL, NULL));
+	seen = g_strconcat(text, look, NULL);
+	html = g_strdup_printf("<iframe width=\"%u\" height=\"900\" src=\"file://%s\"></iframe>",
+			       width, copy);
+	g_assert_true(g_file_set_contents(copy, seen, -1, NULL));
+	g_assert_true(g_file_set_contents(frame, html, -1, NULL));
+	dom = open_page(browser, frame, &complaints);
+	g_assert_nonnull(strstr(complaints, "LOOKED"));
+	g_unlink(copy);
+	g_unlink(frame);
+	return g_steal_pointer(&complaints);
+}
+
+static void expect_layout(const char *browser, const char *page)
+{
+	static const unsigned widths[] = {390, 760, 1280};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(widths); i++) {
+		g_autofree char *seen = look_at(browser, page, widths[i]);
+
+		if (strstr(seen, "LAYOUT"))
+			g_error("%s, %u pixels wide: %s", page, widths[i], seen);
+	}
+}
+
 static unsigned count(const char *text, const char *what)
 {
 	unsigned n = 0;
@@ -401,6 +447,16 @@ static void expect_noticed(const char *browser)
 	g_assert_true(g_file_set_contents(page, "<script>no_such_thing()</script>", -1, NULL));
 	dom = open_page(browser, page, &complaints);
 	g_assert_nonnull(strstr(complaints, "no_such_thing"));
+	g_free(complaints);
+	g_assert_true(g_file_set_contents(page,
+					  "<svg role=img aria-label=x><text y=20>one</text>"
+					  "<text y=22>two</text><text x=290 y=60>far away</text>"
+					  "<text y=90 font-size=5>tiny</text></svg>",
+					  -1, NULL));
+	complaints = look_at(browser, page, 300);
+	g_assert_nonnull(strstr(complaints, "LAYOUT overlap in x: one / two"));
+	g_assert_nonnull(strstr(complaints, "LAYOUT outside in x: far away"));
+	g_assert_nonnull(strstr(complaints, "LAYOUT small in x: tiny"));
 	g_unlink(page);
 }
 
@@ -424,6 +480,8 @@ static void pages(void)
 	/* Ratios, a chart for each of 14 figures and 4 of the machine, holds, heat, two runs. */
 	expect_page(browser, diff_page, 1 + 14 + 4 + 1 + 1 + 2, "io-free is better than stock in");
 	expect_page(browser, run_page, 3, "The longest hold was");
+	expect_layout(browser, diff_page);
+	expect_layout(browser, run_page);
 	g_unlink(diff_page);
 	g_unlink(run_page);
 }
