@@ -78,7 +78,7 @@ MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo \
 	      $(O)/demo-dashboard
 
-.PHONY: help deps all build demo demo-dashboard check vmcheck fuzz fuzzers bench soak install clean tests man
+.PHONY: help deps all build demo demo-dashboard check vmcheck fuzz fuzzers bench reports soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -95,6 +95,7 @@ help:
 	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2'
 	@echo 'make fuzz      libFuzzer on the readers of files and the mover of code, TIME=60 s each'
 	@echo 'make bench     measure the probes and the runtime on this machine'
+	@echo 'make reports   draw the pages of docs/reports from the runs that ship beside them'
 	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
 	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
 
@@ -134,6 +135,16 @@ bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps
 	+@$(MAKE) --no-print-directory all $(O)/tests/bench/subject $(BENCH)
 	@set -e; for b in $(BENCH); do O=$(O) $$b; done
+
+# QEMU-scenario-policy.html, compared with stock, from QEMU-scenario.bql.xz.
+PAGES      := $(wildcard docs/reports/*.html)
+reports: $(PAGES)
+.PHONY: $(PAGES)
+$(PAGES): docs/reports/%.html: $(O)/bqlstat
+	@mkdir -p $(O)/reports
+	@set -e; name=$*; policy=$${name##*-stall-}; runs=$${name%-$$policy}.bql; \
+	cd $(O)/reports; xz -dc $(CURDIR)/docs/reports/$$runs.xz >$$runs; \
+	$(abspath $(O))/bqlstat diff $$runs --a stock --b $$policy --html $(CURDIR)/$@ >/dev/null
 
 N          ?= 500
 SEED       ?= 1

@@ -367,6 +367,8 @@ static const char look[] =
 	"const say=(what,svg,t)=>console.log('LAYOUT '+what+' in '+svg.getAttribute('aria-label')+"
 	"': '+t);\n"
 	"if(document.documentElement.scrollWidth>innerWidth)console.log('LAYOUT page too wide');\n"
+	"for(const w of document.querySelectorAll('.wide'))if(innerWidth>1100&&"
+	"w.scrollWidth>w.clientWidth)console.log('LAYOUT table too wide');\n"
 	"for(const svg of document.querySelectorAll('svg[role=img]')){\n"
 	"const all=[...svg.querySelectorAll('text')].map(t=>[t.textContent,"
 	"t.getBoundingClientRect()]).filter(([,r])=>r.width);\n"
@@ -460,6 +462,45 @@ static void expect_noticed(const char *browser)
 	g_unlink(page);
 }
 
+/* From `begin` to `end` of it. g_free() */
+static char *part_of(const char *text, const char *begin, const char *end)
+{
+	const char *from = strstr(text, begin), *to = from ? strstr(from, end) : NULL;
+
+	if (!to)
+		g_error("no %s", begin);
+	return g_strndup(from, to - from);
+}
+
+/* The pages that ship look as this renderer makes them: else `make reports`. */
+static void shipped_pages(void)
+{
+	g_autofree char *stall = source_file(STALL), *page = page_path("now"), *now = NULL;
+	g_autofree char *folder = source_file("docs/reports"), *style = NULL, *script = NULL;
+	GDir *dir = g_dir_open(folder, 0, NULL);
+	const char *name;
+	unsigned n = 0;
+
+	g_assert_nonnull(dir);
+	expect(DIFF(stall, "--html", page), 0, "", "");
+	g_assert_true(g_file_get_contents(page, &now, NULL, NULL));
+	style = part_of(now, "<style>", "</style>");
+	script = part_of(now, "<script>", "</script>");
+	while ((name = g_dir_read_name(dir))) {
+		g_autofree char *path = g_build_filename(folder, name, NULL), *text = NULL;
+
+		if (!g_str_has_suffix(name, ".html"))
+			continue;
+		n++;
+		g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+		if (!strstr(text, style) || !strstr(text, script))
+			g_error("%s: made by another renderer, see make reports", path);
+	}
+	g_assert_cmpuint(n, ==, 8);
+	g_dir_close(dir);
+	g_unlink(page);
+}
+
 static void pages(void)
 {
 	g_autofree char *browser = g_find_program_in_path("chromium");
@@ -496,5 +537,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/diff/false-alarms", false_alarms);
 	g_test_add_func("/diff/finds-slowdown", finds_slowdown);
 	g_test_add_func("/diff/pages", pages);
+	g_test_add_func("/diff/shipped-pages", shipped_pages);
 	return g_test_run();
 }
