@@ -88,6 +88,9 @@ static int understand(struct bench *b)
 	if (!b->scenario)
 		return command_fail(EXIT_USAGE, "%s (`bqlstat bench --list` lists scenarios)",
 				    error->message);
+	if (!lab_scenario_check(b->scenario, &error))
+		return command_fail(EXIT_USAGE, "scenario %s: %s", b->scenario_name,
+				    error->message);
 	code = parse_side(b, b->a);
 	for (char **text = b->b; code == EXIT_DONE && *text; text++)
 		code = parse_side(b, *text);

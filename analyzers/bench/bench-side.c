@@ -108,6 +108,10 @@ struct bench_side *bench_side_parse(const char *text, const struct lab_scenario 
 		if (*wrong)
 			goto fail;
 	}
+	if (!lab_scenario_check(s->scenario, &error)) {
+		*wrong = g_strdup_printf("%s: %s", s->label, error->message);
+		goto fail;
+	}
 	s->args = g_strdupv(*word ? word + 1 : word);
 	s->recipe = recipe_of(s);
 	return s;

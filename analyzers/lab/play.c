@@ -212,6 +212,35 @@ static bool build(struct stage *stage, const struct lab_scenario *s,
 	return true;
 }
 
+/* QEMU does not answer at all to what is not even JSON; it takes single quotes, too. */
+static bool check_parameters(const char *parameters, GError **error)
+{
+	g_autofree char *object = g_strdup_printf("{%s}", parameters ?: "");
+	g_autoptr(JsonNode) node = json_from_string(g_strdelimit(object, "'", '"'), NULL);
+
+	if (node && JSON_NODE_HOLDS_OBJECT(node))
+		return true;
+	g_set_error(error, LAB_ERROR, LAB_ERROR_IO,
+		    "[migration] parameters = %s: it takes members of a JSON object, such as "
+		    "'multifd-zlib-level': 9",
+		    parameters);
+	return false;
+}
+
+bool lab_scenario_check(const struct lab_scenario *s, GError **error)
+{
+	const struct lab_play_options nothing = {0};
+	struct lab_pair_options pair;
+	g_autoptr(GBytes) guest = NULL;
+	struct stage stage = {0};
+	bool ok = build(&stage, s, &nothing, &pair, error) &&
+		  check_parameters(stage.parameters, error) &&
+		  (guest = lab_guest_image(&pair.vm, error));
+
+	strike(&stage);
+	return ok;
+}
+
 static struct lab_journey journey_of(struct stage *stage, const struct lab_scenario *s,
 				     const char *policy)
 {

@@ -18,6 +18,8 @@ const char *lab_scenario_about(const struct lab_scenario *scenario);
 /* Set "GROUP.KEY", as if the file said so; what is unknown or out of range is an error. */
 bool lab_scenario_set(struct lab_scenario *scenario, const char *key, const char *value,
 		      GError **error);
+/* Whether it can be played, as far as can be told before a QEMU is asked. */
+bool lab_scenario_check(const struct lab_scenario *scenario, GError **error);
 /* A copy, to be set differently. */
 struct lab_scenario *lab_scenario_copy(const struct lab_scenario *scenario);
 /* Tells two scenarios apart, whatever comments and order their files have. */

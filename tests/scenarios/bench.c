@@ -72,6 +72,13 @@ static void wrong_usage(void)
 	expect_scenario("[machine]\nflat_out = perhaps\n", "takes true or false");
 	expect_scenario("[fault 2]\nkind = flood\n", "it takes stall, slow");
 	expect_scenario("machine\n", "wrong");
+	/* What no QEMU need be started for. */
+	expect_scenario("[machine]\ndevices = dozen, bananas\n", "it takes none, dozen");
+	expect_scenario("[machine]\nmemory_mib = 64\nfill_mib = 63\n", "cannot fill 63 MiB of 64");
+	expect_scenario("[machine]\nargs = -name 'x\n", "matching quote");
+	expect_scenario("[migration]\nparameters = zlib-level 9\n", "members of a JSON object");
+	expect(bench("stock", "b: machine.devices=bananas", path, "1", file), 2,
+	       "b: [machine] devices = bananas");
 	runs = g_strdup(lab_tmpdir());
 	expect(bench("stock", "wait", path, "1", runs), 3, "bqlstat: ");
 }
