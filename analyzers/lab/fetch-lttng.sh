@@ -31,13 +31,15 @@ done
 unset APT_CONFIG
 
 [ -x "$dest/root/usr/bin/lttng" ] || cannot "its package holds no lttng"
-# Wrappers, as the libraries and the consumer lie in unusual places.
+# Wrappers, as the libraries, the consumer and the schema lie in unusual places. Without the schema,
+# the daemon ends at once.
 mkdir -p "$dest/.bin"
 for program in lttng lttng-sessiond; do
 	{
 		echo '#!/bin/sh'
 		echo "export LD_LIBRARY_PATH='$dest/root/usr/lib/x86_64-linux-gnu'"
 		echo "export LTTNG_CONSUMERD64_BIN='$dest/root/usr/lib/x86_64-linux-gnu/lttng/libexec/lttng-consumerd'"
+		echo "export LTTNG_SESSION_CONFIG_XSD_PATH='$dest/root/usr/share/xml/lttng'"
 		echo "exec '$dest/root/usr/bin/$program' \"\$@\""
 	} > "$dest/.bin/$program"
 	chmod +x "$dest/.bin/$program"

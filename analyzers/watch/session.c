@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -39,6 +40,7 @@ struct session {
 	bool own_place; /* .lttng in somebody's home was not there before */
 	char *output;
 	pid_t daemon; /* 0: none yet, or ended; -1 somebody else's */
+	int words;    /* what the daemon says, a file in memory */
 	bool created;
 	uint64_t buffer_bytes;
 };
@@ -75,7 +77,11 @@ static void become(void *opaque)
 /* The same, and it goes when bqlstat is killed; a change of user would forget that. */
 static void become_daemon(void *opaque)
 {
+	const struct session *s = opaque;
+
 	become(opaque);
+	if (s->words >= 0)
+		dup2(s->words, STDERR_FILENO);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
@@ -111,15 +117,22 @@ static void read_all(int fd, GString *into, uint64_t until_ms, pid_t pid)
 	}
 }
 
-/* What a client that failed said: its last "Error: ..." or "Warning: ..." line. */
-static void complain(struct session_error *err, const char *what, const char *said)
+/* What a program that failed said: its last "Error: ..." or "Warning: ..." line. g_free() */
+static char *last_line(const char *said, const char *if_none)
 {
 	g_auto(GStrv) lines = g_strsplit(said, "\n", -1);
-	const char *last = "it did not answer in time";
+	const char *last = if_none;
 
 	for (char **line = lines; *line; line++)
 		if (**line)
 			last = *line;
+	return g_strdup(last);
+}
+
+static void complain(struct session_error *err, const char *what, const char *said)
+{
+	g_autofree char *last = last_line(said, "it did not answer in time");
+
 	fail(err, 0, "LTTng cannot %s: %.300s", what, last);
 }
 
@@ -187,6 +200,17 @@ static bool answers(struct session *s)
 	return !CLIENT(s, &ignored, "list", "--quiet", "list");
 }
 
+static int daemon_gave_up(struct session *s, int status, struct session_error *err)
+{
+	char said[4096] = "";
+	g_autofree char *last = NULL, *code = g_strdup_printf("status %d", WEXITSTATUS(status));
+
+	if (s->words >= 0 && pread(s->words, said, sizeof(said) - 1, 0) < 0)
+		said[0] = 0;
+	last = last_line(said, WIFEXITED(status) ? code : "killed by a signal");
+	return fail(err, -ECHILD, "LTTng's session daemon ended at once: %.300s", last);
+}
+
 static int start_daemon(struct session *s, struct session_error *err)
 {
 	char *argv[] = {(char *)"lttng-sessiond", (char *)"--no-kernel", (char *)"--quiet", NULL};
@@ -208,8 +232,7 @@ static int start_daemon(struct session *s, struct session_error *err)
 	while (now_ms() < until) {
 		if (waitpid(pid, &status, WNOHANG) == pid) {
 			s->daemon = 0;
-			return fail(err, -ECHILD,
-				    "LTTng's session daemon ended at once (status %d)", status);
+			return daemon_gave_up(s, status, err);
 		}
 		/* The applications' socket comes last. */
 		if (!access(apps, F_OK) && answers(s))
@@ -368,6 +391,7 @@ int session_begin(const struct session_opts *opts, struct session **session,
 
 	s->opts = *opts;
 	s->output = g_strdup(opts->output);
+	s->words = memfd_create("lttng-sessiond", MFD_CLOEXEC);
 	r = make_home(s, err);
 	if (!r && opts->home && answers(s))
 		s->daemon = -1;
@@ -474,6 +498,8 @@ void session_free(struct session *s)
 	}
 	if (s->own_home)
 		session_remove(s->home);
+	if (s->words >= 0)
+		close(s->words);
 	g_free(s->home);
 	g_free(s->output);
 	g_free(s);

@@ -422,6 +422,34 @@ static void expect_refusal(struct lab_process *p, int code, const char *words)
 	lab_process_free(p);
 }
 
+/* A session daemon that cannot start says why, and so does bqlstat. */
+static void test_broken_daemon(void)
+{
+	g_autofree char *folder = fresh_path("broken"), *trace = fresh_path("never");
+	g_autofree char *path = g_strdup_printf("PATH=%s:%s", folder, g_getenv("PATH"));
+	const char *env[] = {path, NULL};
+	const char *argv[] = {lab_program("bqlstat"), "lttng", "capture", "-o", trace, "--",
+			      lab_program("loadvm"),  "--",    "true",	  NULL};
+	static const char *const programs[] = {"lttng", "lttng-sessiond"};
+
+	g_assert_cmpint(g_mkdir(folder, 0755), ==, 0);
+	/* As root it is another user's. */
+	g_assert_cmpint(g_chmod(lab_tmpdir(), 0711), ==, 0);
+	for (unsigned i = 0; i < G_N_ELEMENTS(programs); i++) {
+		g_autofree char *file = g_build_filename(folder, programs[i], NULL);
+
+		g_assert_true(g_file_set_contents(
+			file, "#!/bin/sh\necho 'Error: no schema, no daemon' >&2\nexit 1\n", -1,
+			NULL));
+		g_assert_cmpint(g_chmod(file, 0755), ==, 0);
+	}
+	expect_refusal(lab_process_new(argv, env, NULL), 3,
+		       "daemon ended at once: Error: no schema, no daemon\n");
+	g_assert_cmpint(g_chmod(lab_tmpdir(), 0700), ==, 0);
+	g_assert_false(g_file_test(trace, G_FILE_TEST_EXISTS));
+	remove_tree(folder);
+}
+
 static void test_refusals(void)
 {
 	g_autofree char *folder = fresh_path("refused"), *full = fresh_path("full");
@@ -489,6 +517,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/capture/snapshot/failed", test_failed);
 	g_test_add_func("/capture/snapshot/asked", test_asked);
 	g_test_add_func("/capture/snapshot/hold", test_hold);
+	g_test_add_func("/capture/broken-daemon", test_broken_daemon);
 	g_test_add_func("/capture/refusals", test_refusals);
 	return g_test_run();
 }
