@@ -269,6 +269,25 @@ static unsigned how_many_more(const struct compared *to, const struct comparison
 	return needed < MOST_MORE ? (unsigned)fmax(1, ceil(needed) - n) : MORE_TOO_MANY;
 }
 
+/*
+ * Of what has hardly been seen nothing can be foretold: as many as the rank test needs to tell a
+ * complete separation from chance among all figures that are corrected with this one.
+ */
+static unsigned runs_to_begin(const struct compared *to, const struct comparison *c)
+{
+	unsigned family = 0, n = LEAST_SAME;
+
+	for (unsigned i = 0; i < to->all->len; i++) {
+		const struct comparison *x = &g_array_index(to->all, struct comparison, i);
+
+		family += (x->group == FIGURE_HEADLINE) == (c->group == FIGURE_HEADLINE) &&
+			  x->group != FIGURE_CONTROL && x->a.n && x->b.n;
+	}
+	while (stats_rank_test_least_p(n, n) * family > to->options.alpha)
+		n++;
+	return n - MIN(c->a.n, c->b.n);
+}
+
 static enum verdict judge(const struct compared *to, const struct comparison *c)
 {
 	if (!c->b.n)
@@ -299,8 +318,12 @@ static void measure(const struct compared *to, struct comparison *c)
 	const struct compare_options *o = &to->options;
 	const struct sample *a = &c->a, *b = &c->b;
 
-	if (!testable(c))
+	if (!testable(c)) {
+		/* The medians are all there is to say. */
+		c->ratio = (struct stats_interval){b->median / a->median, NAN, NAN};
+		c->difference = (struct stats_interval){b->median - a->median, NAN, NAN};
 		return;
+	}
 	if (o->quick && c->p_corrected > o->alpha) {
 		c->ratio = (struct stats_interval){b->median / a->median, 0, INFINITY};
 		c->difference = (struct stats_interval){b->median - a->median, -INFINITY, INFINITY};
@@ -343,7 +366,7 @@ struct compared *compare(struct group *a, struct group *b, const struct compare_
 		measure(to, c);
 		c->verdict = judge(to, c);
 		if (c->verdict == VERDICT_UNKNOWN)
-			c->more = testable(c) ? how_many_more(to, c) : LEAST_RUNS;
+			c->more = testable(c) ? how_many_more(to, c) : runs_to_begin(to, c);
 		if (c->group != FIGURE_CONTROL)
 			to->verdicts[c->verdict]++;
 	}

@@ -63,7 +63,7 @@ struct comparison {
 	enum figure_group group;
 	struct sample a, b;
 	struct stats_interval ratio;	  /* B / A; infinite when A's median is 0 */
-	struct stats_interval difference; /* B - A */
+	struct stats_interval difference; /* B - A; ends are NAN where too few runs have it */
 	struct stats_ranks ranks;	  /* delta > 0: B's are greater */
 	double p_corrected;
 	enum verdict verdict;

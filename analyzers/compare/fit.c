@@ -232,11 +232,14 @@ GPtrArray *compare_notes(const struct compared *to)
 	note_thinned(notes, to->b);
 	note_lost(notes, to->a);
 	note_lost(notes, to->b);
-	if (n < FEW_RUNS)
+	if (n < 2)
 		note(notes,
-		     "%u run%s of a side cannot carry a 95%% interval: the intervals shown reach "
+		     "one run of a side tells nothing of how runs differ: no figure is judged");
+	else if (n < FEW_RUNS)
+		note(notes,
+		     "%u runs of a side cannot carry a 95%% interval: the intervals shown reach "
 		     "from least to greatest",
-		     n, n == 1 ? "" : "s");
+		     n);
 	return notes;
 }
 
@@ -265,6 +268,9 @@ static char *machine_and_kernel_of(const struct run *run)
 {
 	g_autofree char *machine = machine_of(run);
 
+	/* A trace does not tell. */
+	if (!run->cpus)
+		return g_strdup("an unknown machine");
 	return g_strdup_printf("%s, %s", machine, run->kernel);
 }
 

@@ -58,10 +58,15 @@ static char *list_labels(const struct file *f)
 	return g_string_free(list, FALSE);
 }
 
-static int load_group(const struct file *f, const char *label, struct group **group)
+/*
+ * `label` chooses the runs; `shown` is what they are called, NULL: by their label, or the file's
+ * name if they have none.
+ */
+static int load_group(const struct file *f, const char *label, const char *shown,
+		      struct group **group)
 {
 	g_autofree char *base = g_path_get_basename(f->path);
-	struct group *g = group_new(*label ? label : base, f->path);
+	struct group *g = group_new(shown ?: *label ? label : base, f->path);
 
 	for (unsigned i = 0; i < f->runs->len; i++) {
 		const struct store_entry *e = &g_array_index(f->runs, struct store_entry, i);
@@ -121,11 +126,25 @@ static int choose_within(const struct file *f, const char **label_a, const char 
 	return EXIT_DONE;
 }
 
+/* Two files by what is short, and differs. */
+static void tell_apart(const char *a, const char *b, char **shown_a, char **shown_b)
+{
+	*shown_a = g_path_get_basename(a);
+	*shown_b = g_path_get_basename(b);
+	if (strcmp(*shown_a, *shown_b))
+		return;
+	g_free(*shown_a);
+	g_free(*shown_b);
+	*shown_a = g_strdup(a);
+	*shown_b = g_strdup(b);
+}
+
 int sides_load(const char *a, const char *b, const char *label_a, const char *label_b,
 	       struct group **group_a, struct group **group_b)
 {
 	struct file of_a = {0}, of_b = {0};
 	int code = open_file(&of_a, a);
+	g_autofree char *shown_a = NULL, *shown_b = NULL;
 
 	*group_a = *group_b = NULL;
 	if (code == EXIT_DONE && b)
@@ -136,10 +155,13 @@ int sides_load(const char *a, const char *b, const char *label_a, const char *la
 		code = choose(&of_a, label_a, "a", &label_a);
 	if (code == EXIT_DONE)
 		code = choose(b ? &of_b : &of_a, label_b, "b", &label_b);
+	/* "io-free is worse than io-free" tells nobody which. */
+	if (code == EXIT_DONE && b && !strcmp(label_a, label_b))
+		tell_apart(a, b, &shown_a, &shown_b);
 	if (code == EXIT_DONE)
-		code = load_group(&of_a, label_a, group_a);
+		code = load_group(&of_a, label_a, shown_a, group_a);
 	if (code == EXIT_DONE)
-		code = load_group(b ? &of_b : &of_a, label_b, group_b);
+		code = load_group(b ? &of_b : &of_a, label_b, shown_b, group_b);
 	if (code != EXIT_DONE) {
 		g_clear_pointer(group_a, group_free);
 		g_clear_pointer(group_b, group_free);

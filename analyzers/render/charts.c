@@ -52,6 +52,10 @@ static struct scale ratio_scale(const struct compared *to, double from, double t
 
 		if (!has_ratio(c))
 			continue;
+		below = fmax(below, -log(capped(c->ratio.estimate)));
+		above = fmax(above, log(capped(c->ratio.estimate)));
+		if (isnan(c->ratio.low))
+			continue;
 		below = fmax(below, -log(capped(c->ratio.low)));
 		above = fmax(above, log(capped(c->ratio.high)));
 	}
@@ -105,8 +109,9 @@ static void ratio_row(GString *out, const struct comparison *c, const struct sca
 	g_string_append_printf(out, "<g class=\"%s\"><title>%s: %s, %s</title>",
 			       class_of(c->verdict), c->name, interval, verdict_name(c->verdict));
 	svg_text(out, x->from - 8, y + 4, "end", "label", c->name);
-	svg_line(out, scale_at(x, capped(c->ratio.low)), y, scale_at(x, capped(c->ratio.high)), y,
-		 "interval");
+	if (!isnan(c->ratio.low))
+		svg_line(out, scale_at(x, capped(c->ratio.low)), y,
+			 scale_at(x, capped(c->ratio.high)), y, "interval");
 	ratio_mark(out, x, y, c->ratio.estimate);
 	svg_text(out, x->to + 66, y + 4, "end", "tick", times);
 	svg_text(out, x->to + 76, y + 4, "start", "word",
@@ -156,6 +161,10 @@ static char *share_tick(double share)
 
 static char *count_tick(double count)
 {
+	if (count >= 1e6)
+		return g_strdup_printf("%.4g M", count / 1e6);
+	if (count >= 1e4)
+		return g_strdup_printf("%.4g k", count / 1e3);
 	return g_strdup_printf("%.4g", count);
 }
 

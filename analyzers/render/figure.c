@@ -50,6 +50,9 @@ char *render_interval(struct stats_interval i)
 	g_autofree char *estimate = render_ratio(i.estimate), *low = render_ratio(i.low);
 	g_autofree char *high = render_ratio(i.high);
 
+	/* Of too few runs there is none. */
+	if (isnan(i.low))
+		return g_strdup(estimate);
 	if (!isfinite(i.estimate) && !isfinite(i.low))
 		return g_strdup("-");
 	return g_strdup_printf("%s [%s, %s]", estimate, low, high);

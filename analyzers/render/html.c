@@ -165,6 +165,11 @@ static void when(GString *out, const GPtrArray *runs)
 
 /* ---- a comparison ---- */
 
+static char *runs_text(const struct group *g)
+{
+	return g_strdup_printf("%u run%s", g->runs->len, g->runs->len == 1 ? "" : "s");
+}
+
 static void gates(GString *out, const GArray *results)
 {
 	unsigned kept = 0;
@@ -204,10 +209,11 @@ static void head(GString *out, const struct compared *to, const struct render_di
 	gates(out, o->gates);
 	g_string_append(out, "</div>\n");
 	{
-		g_autofree char *a = g_strdup_printf("A: %s, QEMU %s, %u runs", to->a->label,
-						     qemu_a, to->a->runs->len);
-		g_autofree char *b = g_strdup_printf("B: %s, QEMU %s, %u runs", to->b->label,
-						     qemu_b, to->b->runs->len);
+		g_autofree char *runs_a = runs_text(to->a), *runs_b = runs_text(to->b);
+		g_autofree char *a =
+			g_strdup_printf("A: %s, QEMU %s, %s", to->a->label, qemu_a, runs_a);
+		g_autofree char *b =
+			g_strdup_printf("B: %s, QEMU %s, %s", to->b->label, qemu_b, runs_b);
 		const struct page_key keys[] = {{"hold a", a}, {"hold b", b}};
 
 		page_legend(out, keys, G_N_ELEMENTS(keys));
@@ -306,12 +312,11 @@ static void table(GString *out, const struct compared *to)
 
 static void side_terms(GString *out, const char *letter, const struct group *g)
 {
-	g_autofree char *qemu = group_qemu(g);
+	g_autofree char *qemu = group_qemu(g), *runs = runs_text(g);
 	const struct run *run = g->runs->pdata[0];
 
-	termf(out, letter, "%s: %u runs from %s, %u migrations failed; QEMU %s, build id %s",
-	      g->label, g->runs->len, g->file, g->failed, qemu,
-	      *run->qemu_build_id ? run->qemu_build_id : "unknown");
+	termf(out, letter, "%s: %s from %s, %u migrations failed; QEMU %s, build id %s", g->label,
+	      runs, g->file, g->failed, qemu, *run->qemu_build_id ? run->qemu_build_id : "unknown");
 }
 
 static void how_measured(GString *out, const struct compared *to)
@@ -485,7 +490,8 @@ static void run_terms(GString *out, struct run *run, const GPtrArray *runs)
 	termf(out, "QEMU", "%s, build id %s, process %u",
 	      *run->qemu_version ? run->qemu_version : "unknown",
 	      *run->qemu_build_id ? run->qemu_build_id : "unknown", run->pid);
-	termf(out, "Machine", "%u x %s, %s", run->cpus, run->cpu, run->kernel);
+	if (run->cpus)
+		termf(out, "Machine", "%u x %s, %s", run->cpus, run->cpu, run->kernel);
 	when(out, runs);
 	for (unsigned i = 0; i < run->thinnings->len; i++) {
 		g_autofree char *text =

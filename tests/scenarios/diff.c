@@ -96,6 +96,29 @@ static void says(void)
 	       "note: the scenarios differ: multifd-stall", "");
 }
 
+/* The same label in two files, such as a policy's before and after: by the files' names. */
+static void told_apart(void)
+{
+	g_autofree char *stall = source_file(STALL), *copy = fresh_path("copy.bql"), *runs = NULL;
+	g_autofree char *base = g_path_get_basename(copy);
+	struct group *a, *b;
+	gsize length;
+
+	g_assert_true(g_file_get_contents(stall, &runs, &length, NULL));
+	g_assert_true(g_file_set_contents(copy, runs, (gssize)length, NULL));
+	g_assert_cmpint(sides_load(stall, copy, "stock", "stock", &a, &b), ==, 0);
+	g_assert_cmpstr(a->label, ==, "stall.bql");
+	g_assert_cmpstr(b->label, ==, base);
+	group_free(a);
+	group_free(b);
+	/* Of one name: by their folders, too. */
+	g_assert_cmpint(sides_load(stall, stall, "stock", "stock", &a, &b), ==, 0);
+	g_assert_cmpstr(a->label, ==, stall);
+	group_free(a);
+	group_free(b);
+	g_unlink(copy);
+}
+
 static void gates(void)
 {
 	g_autofree char *stall = source_file(STALL), *same = source_file(SAME);
@@ -531,6 +554,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/diff/says", says);
+	g_test_add_func("/diff/told-apart", told_apart);
 	g_test_add_func("/diff/json", json);
 	g_test_add_func("/diff/gates", gates);
 	g_test_add_func("/diff/wrong-usage", wrong_usage);

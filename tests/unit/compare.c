@@ -520,6 +520,10 @@ static void shown_of_little(void)
 	p = pair_of(a, b);
 	html = render_diff_html(p.compared, &how);
 	json = render_diff_json(p.compared, &how);
+	/* One run of each: their ratio, and no interval. */
+	g_assert_cmpfloat(find(&p, "total")->difference.estimate, ==, 5e6);
+	g_assert_true(isnan(find(&p, "total")->difference.low));
+	g_assert_cmpuint(find(&p, "total")->more, ==, 4);
 	page = render_html(y);
 	render_diff_text(out, p.compared, &how);
 	render_diff_markdown(out, p.compared, &how);
