@@ -312,6 +312,55 @@ static void test_counts(void)
 	run_free(run);
 }
 
+/*
+ * Buffers that are too small: what was recorded and what is told to be missing are together what
+ * happened, to the event; the recorder and the reports tell the same.
+ */
+static void test_discarded(void)
+{
+	enum { ROUNDS = 100000, THREADS = 4, ALL = THREADS * (3 * ROUNDS + 1), TRIES = 5 };
+	uint64_t told = 0;
+
+	if (!possible())
+		return;
+	for (unsigned i = 0; i < TRIES && !told; i++) {
+		g_autofree char *folder = fresh_path("capture"), *said = NULL;
+		g_autofree char *rounds = g_strdup_printf("%d", ROUNDS);
+		g_autofree char *threads = g_strdup_printf("%d", THREADS);
+		g_autoptr(lab_process) p =
+			bqlstat("lttng", "capture", "-b", "1", "-o", folder, "--",
+				lab_program("tests/subjects/traced"), rounds, threads, NULL);
+		const char *words = "events discarded ", *at;
+		struct ctf_tally tally;
+		struct store_error err;
+		GPtrArray *runs;
+		uint64_t lost = 0;
+		int code;
+
+		said = outcome(p, &code);
+		g_test_message("%s", said);
+		g_assert_cmpint(code, ==, 0);
+		at = strstr(said, words);
+		g_assert_nonnull(at);
+		told = g_ascii_strtoull(at + strlen(words), NULL, 10);
+		g_assert_cmpint(!!strstr(said, "buffers were too small"), ==, !!told);
+		if (ctf_load(folder, &runs, &tally, &err))
+			g_error("%s", err.text);
+		g_assert_cmpuint(runs->len, ==, 1);
+		for (unsigned k = 0; k < ((struct run *)runs->pdata[0])->lost->len; k++) {
+			const struct lost *l = &g_array_index(((struct run *)runs->pdata[0])->lost,
+							      struct lost, k);
+
+			if (!strcmp(l->what, "events_discarded"))
+				lost = l->count;
+		}
+		g_assert_cmpuint(lost, ==, told);
+		g_assert_cmpuint(tally.events + lost, ==, ALL);
+		g_ptr_array_unref(runs);
+	}
+	g_assert_cmpuint(told, >, 0);
+}
+
 /* ---- both ends of a migration ---- */
 
 /* A launcher that records a VM; `folder` must not be there yet. */
@@ -598,6 +647,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/ctf/story", test_story);
 	g_test_add_func("/ctf/story-drawn", test_story_drawn);
 	g_test_add_func("/ctf/counts", test_counts);
+	g_test_add_func("/ctf/discarded", test_discarded);
 	g_test_add_func("/ctf/both-ends", test_both_ends);
 	g_test_add_func("/ctf/cut-metadata", test_cut_metadata);
 	g_test_add_func("/ctf/cut-stream", test_cut_stream);
