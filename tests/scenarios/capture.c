@@ -155,7 +155,35 @@ static char *nobodys_folder(void)
 	return g_steal_pointer(&folder);
 }
 
-/* Somebody without any privilege, and with a home of his own. */
+static void nobody_reads(const char *trace, const char *folder)
+{
+	g_autofree char *drawing = g_build_filename(folder, "trace.pftrace.gz", NULL);
+	g_autofree char *page = g_build_filename(folder, "page.html", NULL);
+	const char *const commands[][6] = {{"report", trace, NULL},
+					   {"report", "--html", page, trace, NULL},
+					   {"timeline", "-o", drawing, trace, NULL}};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+		const char *argv[16] = {AS_NOBODY, lab_program("bqlstat")};
+		g_autoptr(lab_process) p = NULL;
+		g_autofree char *said = NULL;
+		unsigned n = 0;
+		int status;
+
+		while (argv[n])
+			n++;
+		for (unsigned k = 0; commands[i][k]; k++)
+			argv[n++] = commands[i][k];
+		p = lab_process_new(argv, NULL, NULL);
+		said = outcome(p, &status);
+		g_test_message("%s", said);
+		g_assert_cmpint(status, ==, 0);
+	}
+	g_assert_true(g_file_test(drawing, G_FILE_TEST_EXISTS));
+	g_assert_true(g_file_test(page, G_FILE_TEST_EXISTS));
+}
+
+/* Somebody without any privilege, and with a home of his own: records, and reads it. */
 static void test_nobody(void)
 {
 	const char *prefix[] = {AS_NOBODY, NULL}, *options[] = {"-d", "2", NULL};
@@ -185,6 +213,7 @@ static void test_nobody(void)
 	g_assert_cmpuint(s->count[TRACE_ID_runtime], ==, 1);
 	g_assert_cmpuint(s->overlaps, ==, 0);
 	expect_nothing_left(home);
+	nobody_reads(trace, folder);
 	remove_tree(folder);
 }
 
