@@ -146,6 +146,14 @@ static char *shown(const struct comparison *c, double value)
 	return render_figure(c->unit, value);
 }
 
+/* "x 1.21, "; nothing where there was nothing. */
+static char *times_text(const struct comparison *c)
+{
+	g_autofree char *ratio = render_ratio(c->ratio.estimate);
+
+	return isfinite(c->ratio.estimate) ? g_strdup_printf("x %s, ", ratio) : g_strdup("");
+}
+
 static enum gate_state decided(const struct compared *to, const struct comparison *c)
 {
 	return c->p_corrected <= to->options.alpha ? GATE_BROKEN : GATE_UNDECIDED;
@@ -156,14 +164,15 @@ static void check_growth(GArray *results, const struct rule *r, const struct com
 {
 	double limit = r->kind == GROWS_BY ? c->a.median + r->limit : c->a.median * (1 + r->limit);
 	g_autofree char *a = shown(c, c->a.median), *b = shown(c, c->b.median);
+	g_autofree char *times = times_text(c);
 	enum gate_state state = GATE_KEPT;
 	char *reason = NULL;
 
 	if (c->b.median > limit)
 		state = decided(to, c);
 	if (state != GATE_KEPT)
-		reason = g_strdup_printf("%s went from %s to %s (x %.2f, corrected p %.2g%s)",
-					 c->name, a, b, c->ratio.estimate, c->p_corrected,
+		reason = g_strdup_printf("%s went from %s to %s (%scorrected p %.2g%s)", c->name, a,
+					 b, times, c->p_corrected,
 					 state == GATE_BROKEN ? ""
 							      : ": it may be chance, more runs "
 								"would tell");
@@ -174,15 +183,14 @@ static void check_one(GArray *results, const struct rule *r, const struct compar
 		      const struct comparison *c)
 {
 	g_autofree char *a = shown(c, c->a.median), *b = shown(c, c->b.median);
+	g_autofree char *times = times_text(c);
 
 	switch (r->kind) {
 	case WORSE:
 		if (c->verdict == VERDICT_WORSE)
 			add_result(results, r, GATE_BROKEN,
-				   g_strdup_printf("%s is worse: %s to %s (x %.2f, corrected p "
-						   "%.2g)",
-						   c->name, a, b, c->ratio.estimate,
-						   c->p_corrected));
+				   g_strdup_printf("%s is worse: %s to %s (%scorrected p %.2g)",
+						   c->name, a, b, times, c->p_corrected));
 		else
 			add_result(results, r, GATE_KEPT, g_strdup(""));
 		break;

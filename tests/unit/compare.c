@@ -99,6 +99,26 @@ static const struct comparison *find(const struct pair *p, const char *name)
 
 /* ---- verdicts ---- */
 
+static void expect_gate(const struct pair *p, const char *rules, enum gate_state state,
+			const char *says)
+{
+	g_autofree char *wrong = NULL;
+	GPtrArray *parsed = gate_parse(rules, &wrong);
+	GArray *results;
+	bool said = false;
+
+	if (!parsed)
+		g_error("%s: %s", rules, wrong);
+	results = gate_check(parsed, p->compared);
+	for (unsigned i = 0; i < results->len; i++)
+		said |= strstr(g_array_index(results, struct gate_result, i).reason, says) != NULL;
+	g_test_message("%s: %s", rules, gate_state_name(gate_worst(results)));
+	g_assert_cmpint(gate_worst(results), ==, state);
+	g_assert_true(said);
+	g_array_unref(results);
+	g_ptr_array_unref(parsed);
+}
+
 static void verdicts(void)
 {
 	static const struct {
@@ -211,6 +231,7 @@ static void nothing_to_something(void)
 	/* Nobody was blocked on that: a zero. But a site that is not there is not a fast one. */
 	g_assert_cmpint(find(&p, "blocked[page fault]")->verdict, ==, VERDICT_WORSE);
 	g_assert_true(isinf(find(&p, "blocked[page fault]")->ratio.estimate));
+	expect_gate(&p, "blocked[*] > +20%", GATE_BROKEN, "went from 0 to 5.00 ms (corrected p");
 	g_assert_cmpint(find(&p, "site[util/rcu.c:7 main].hold.max")->verdict, ==, VERDICT_ONLY_B);
 	pair_clear(&p);
 }
@@ -339,26 +360,6 @@ static void sites_match(void)
 }
 
 /* ---- gates ---- */
-
-static void expect_gate(const struct pair *p, const char *rules, enum gate_state state,
-			const char *says)
-{
-	g_autofree char *wrong = NULL;
-	GPtrArray *parsed = gate_parse(rules, &wrong);
-	GArray *results;
-	bool said = false;
-
-	if (!parsed)
-		g_error("%s: %s", rules, wrong);
-	results = gate_check(parsed, p->compared);
-	for (unsigned i = 0; i < results->len; i++)
-		said |= strstr(g_array_index(results, struct gate_result, i).reason, says) != NULL;
-	g_test_message("%s: %s", rules, gate_state_name(gate_worst(results)));
-	g_assert_cmpint(gate_worst(results), ==, state);
-	g_assert_true(said);
-	g_array_unref(results);
-	g_ptr_array_unref(parsed);
-}
 
 static void gates(void)
 {
