@@ -12,7 +12,7 @@
  *
  * FIGURE may hold * and ?. UNIT: ns us ms s; none for a plain number. "Not by chance": the
  * corrected p is at most the comparison's alpha. A rule that is broken by the medians, but could be
- * so by chance, is undecided.
+ * so by chance, is undecided, and so is a limit on a figure of the whole run that B does not have.
  */
 #ifndef GATE_H
 #define GATE_H
