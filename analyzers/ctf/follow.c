@@ -433,6 +433,13 @@ static void on_event(void *opaque, const struct ctf_event *e)
 	case TRACE_ID_runtime:
 		on_runtime(p, e);
 		break;
+	case TRACE_ID_policy:
+		/* The control file may have changed what it was started with. */
+		p->run->label = run_string(p->run, e->field[0].s);
+		break;
+	case TRACE_ID_fallback:
+		p->run->label = "stock";
+		break;
 	default:
 		follow_phase(p, e);
 	}

@@ -5,11 +5,19 @@
  */
 #include <pwd.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <glib/gstdio.h>
 
+#include "analyzers/ctf/ctf.h"
 #include "tests/scenarios/tracing.h"
+
+#ifndef PR_SET_MDWE /* Linux 6.3 */
+#define PR_SET_MDWE		 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#define PR_GET_MDWE		 66
+#endif
 
 /* ---- how a capture ends ---- */
 
@@ -451,6 +459,58 @@ static void expect_refusal(struct lab_process *p, int code, const char *words)
 	lab_process_free(p);
 }
 
+static void refuse_new_code(void *opaque)
+{
+	(void)opaque;
+	prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0);
+}
+
+/* Where loadvm cannot do its work, the trace says why QEMU runs stock. */
+static void test_fallback(void)
+{
+	g_autofree char *trace = fresh_path("fallback"), *said = NULL;
+	const char *argv[] = {lab_program("bqlstat"),
+			      "lttng",
+			      "capture",
+			      "-o",
+			      trace,
+			      "--",
+			      lab_program("loadvm"),
+			      "--lttng",
+			      "--",
+			      lab_qemu_path("7.2", NULL),
+			      "--version",
+			      NULL};
+	g_autoptr(GError) error = NULL;
+	g_autoptr(seen) s = NULL;
+	struct run *run;
+	struct ctf_tally tally;
+	struct store_error err;
+	GPtrArray *runs;
+	int status;
+
+	if (!possible() || prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0 || !lab_qemu_path("7.2", NULL)) {
+		g_test_skip("needs LTTng, QEMU 7.2 and PR_SET_MDWE (Linux 6.3)");
+		return;
+	}
+	g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, refuse_new_code, NULL,
+		     NULL, &said, &status, &error);
+	g_assert_no_error(error);
+	g_test_message("%s", said);
+	g_assert_cmpint(status, ==, 0);
+	s = read_trace(trace);
+	g_assert_cmpuint(s->count[TRACE_ID_fallback], ==, 1);
+	g_assert_cmpuint(s->count[TRACE_ID_runtime], ==, 0);
+	g_assert_nonnull(strstr(s->why, "does not let a program make new code"));
+	if (ctf_load(trace, &runs, &tally, &err))
+		g_error("%s", err.text);
+	g_assert_cmpuint(runs->len, ==, 1);
+	run = runs->pdata[0];
+	g_assert_cmpstr(run->label, ==, "stock");
+	g_ptr_array_unref(runs);
+	remove_tree(trace);
+}
+
 /* A session daemon that cannot start says why, and so does bqlstat. */
 static void test_broken_daemon(void)
 {
@@ -546,6 +606,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/capture/snapshot/failed", test_failed);
 	g_test_add_func("/capture/snapshot/asked", test_asked);
 	g_test_add_func("/capture/snapshot/hold", test_hold);
+	g_test_add_func("/capture/fallback", test_fallback);
 	g_test_add_func("/capture/broken-daemon", test_broken_daemon);
 	g_test_add_func("/capture/refusals", test_refusals);
 	return g_test_run();

@@ -113,6 +113,11 @@ static void test_arrival(const void *opaque)
 	g_assert_cmpuint(s->count[TRACE_ID_activate_begin], ==, 1);
 	g_assert_cmpuint(s->count[TRACE_ID_vm_start_begin], >=, 1);
 	g_assert_cmpuint(s->count[TRACE_ID_incoming_destroyed], ==, 1);
+	/* Each thread that is made begins; the main one was there before. */
+	g_assert_cmpuint(s->count[TRACE_ID_thread_create], >, 0);
+	g_assert_cmpuint(s->count[TRACE_ID_thread_create], ==, s->count[TRACE_ID_thread_begin]);
+	if (thread)
+		g_assert_cmpuint(s->count[TRACE_ID_thread_join_begin], >, 0);
 	g_assert_nonnull(strstr(s->states->str, " active"));
 	g_assert_true(g_hash_table_contains(s->threads, "mig/dst/main") == thread);
 
