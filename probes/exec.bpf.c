@@ -6,6 +6,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "probes/execs_abi.h"
+
 char LICENSE[] SEC("license") = "GPL";
 
 /* Events that found no room. */
@@ -19,9 +21,9 @@ struct {
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task)
 {
-	uint32_t tgid = task->tgid;
+	struct execs_event event = {.at_ns = bpf_ktime_get_ns(), .tgid = task->tgid};
 
-	if (bpf_ringbuf_output(&execs, &tgid, sizeof(tgid), 0))
+	if (bpf_ringbuf_output(&execs, &event, sizeof(event), 0))
 		__sync_fetch_and_add(&missed, 1);
 	return 0;
 }

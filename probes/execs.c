@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "probes/execs.h"
+#include "probes/execs_abi.h"
 #include "probes/private.h"
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -36,10 +37,11 @@ static bool in_initial_namespace(void)
 
 static int on_event(void *opaque, void *data, size_t size)
 {
+	const struct execs_event *event = data;
 	struct execs *e = opaque;
 
-	if (size >= sizeof(uint32_t))
-		e->fn(e->opaque, *(uint32_t *)data);
+	if (size >= sizeof(*event))
+		e->fn(e->opaque, event->tgid, event->at_ns);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef EXECS_H
 #define EXECS_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "probes/tracer.h"
@@ -19,7 +20,8 @@ void execs_free(struct execs *execs);
 /* Becomes readable when execs_poll() has something to tell. */
 int execs_fd(const struct execs *execs);
 
-typedef void (*execs_fn)(void *opaque, pid_t pid);
+/* `at_ns`: when, CLOCK_MONOTONIC. It may be a while ago. */
+typedef void (*execs_fn)(void *opaque, pid_t pid, uint64_t at_ns);
 /* Never waits. 0, or -ENOBUFS: some were missed. */
 int execs_poll(struct execs *execs, execs_fn fn, void *opaque);
 

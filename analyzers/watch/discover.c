@@ -35,6 +35,8 @@ struct program {
 
 struct known {
 	struct discovered is; /* the strings are in `strings` */
+	uint64_t looked_ns;   /* when */
+	uint64_t code;	      /* where its program lies in memory */
 	dev_t device;
 	ino_t inode;
 	char *strings[3];
@@ -86,43 +88,70 @@ static uint64_t stat_field(pid_t pid, unsigned n)
 	return at ? strtoull(at, NULL, 10) : 0;
 }
 
-enum { STAT_PARENT = 4, STAT_STARTED = 22 };
+enum { STAT_PARENT = 4, STAT_STARTED = 22, STAT_CODE = 26 };
 
-/* The value of an option of QEMU's, with one dash or two. */
-static const char *option(const char *cmdline, gsize size, const char *name)
+/* One key=value of an option's list, where a comma within stands twice; returns what is left. */
+static const char *next_part(const char *list, GString *part)
+{
+	g_string_truncate(part, 0);
+	for (; *list && (*list != ',' || list[1] == ','); list++) {
+		list += *list == ',';
+		g_string_append_c(part, *list);
+	}
+	return list + (*list == ',');
+}
+
+/* -name NAME[,key=value...] or -name guest=NAME,... */
+static void take_name(const char *list, GString *name)
+{
+	g_autoptr(GString) part = g_string_new(NULL);
+
+	for (bool first = true; *list; first = false) {
+		list = next_part(list, part);
+		if (g_str_has_prefix(part->str, "guest="))
+			g_string_assign(name, part->str + strlen("guest="));
+		else if (first && !strchr(part->str, '='))
+			g_string_assign(name, part->str);
+	}
+}
+
+/* -smbios type=1,uuid=UUID, which QEMU takes for -uuid: Proxmox VE gives no other. */
+static void take_smbios(const char *list, GString *uuid)
+{
+	g_autoptr(GString) part = g_string_new(NULL), found = g_string_new(NULL);
+	bool system = false;
+
+	while (*list) {
+		list = next_part(list, part);
+		system |= !strcmp(part->str, "type=1");
+		if (g_str_has_prefix(part->str, "uuid="))
+			g_string_assign(found, part->str + strlen("uuid="));
+	}
+	if (system && found->len)
+		g_string_assign(uuid, found->str);
+}
+
+/*
+ * What the VM is called, of options with one dash or two. An option that stands twice adds to its
+ * first, and what is said later is what holds.
+ */
+static void read_names(const char *cmdline, gsize size, GString *name, GString *uuid)
 {
 	const char *end = cmdline + size;
 
 	for (const char *arg = cmdline; arg < end; arg += strlen(arg) + 1) {
 		const char *value = arg + strlen(arg) + 1;
+		const char *option = arg + (arg[0] == '-') + (arg[0] == '-' && arg[1] == '-');
 
-		if (*arg == '-' && value < end && !strcmp(arg + (arg[1] == '-' ? 2 : 1), name))
-			return value;
+		if (option == arg || value >= end)
+			continue;
+		if (!strcmp(option, "name"))
+			take_name(value, name);
+		else if (!strcmp(option, "uuid"))
+			g_string_assign(uuid, value);
+		else if (!strcmp(option, "smbios"))
+			take_smbios(value, uuid);
 	}
-	return NULL;
-}
-
-/*
- * -name NAME[,key=value...] or -name guest=NAME,...; a comma in the name stands twice there.
- */
-static char *vm_name(const char *value)
-{
-	GString *name = g_string_new(NULL);
-
-	while (value && *value) {
-		g_autoptr(GString) part = g_string_new(NULL);
-		const char *equals;
-
-		for (; *value && (*value != ',' || value[1] == ','); value++) {
-			value += *value == ',';
-			g_string_append_c(part, *value);
-		}
-		value += *value == ',';
-		equals = strchr(part->str, '=');
-		if (g_str_has_prefix(part->str, "guest=") || (!equals && !name->len))
-			g_string_assign(name, equals ? equals + 1 : part->str);
-	}
-	return g_string_free(name, FALSE);
 }
 
 /* ---- is it a QEMU? ---- */
@@ -242,8 +271,11 @@ static bool take(struct discover *d, pid_t pid, bool sure)
 	struct epoll_event event = {.events = EPOLLIN};
 	const struct program *program;
 	g_autofree char *cmdline = NULL;
+	uint64_t looked_ns = now_ns();
+	GString *name, *uuid;
 	struct known *k;
 	gsize size = 0;
+	bool again;
 	int pid_fd;
 
 	program = program_of(d, pid);
@@ -261,6 +293,8 @@ static bool take(struct discover *d, pid_t pid, bool sure)
 	k = g_new0(struct known, 1);
 	k->is.pid = pid;
 	k->is.pid_fd = pid_fd;
+	k->looked_ns = looked_ns;
+	k->code = stat_field(pid, STAT_CODE);
 	k->is.started = stat_field(pid, STAT_STARTED);
 	k->device = program->device;
 	k->inode = program->inode;
@@ -272,15 +306,20 @@ static bool take(struct discover *d, pid_t pid, bool sure)
 		k->strings[0] = program_name(link);
 	}
 	cmdline = proc_file(pid, "cmdline", &size);
-	if (!k->strings[0] || !cmdline) {
+	/* In the middle of an execve(), or of ld.so's work. */
+	if (!k->strings[0] || !cmdline || !k->code) {
+		again = program->loader || !k->code;
 		known_free(k);
-		return program->loader;
+		return again;
 	}
-	k->strings[1] = vm_name(option(cmdline, size, "name"));
-	k->strings[2] = g_strdup(option(cmdline, size, "uuid"));
+	name = g_string_new(NULL);
+	uuid = g_string_new(NULL);
+	read_names(cmdline, size, name, uuid);
+	k->strings[1] = g_string_free(name, FALSE);
+	k->strings[2] = g_string_free(uuid, FALSE);
 	k->is.program = k->strings[0];
 	k->is.name = k->strings[1];
-	k->is.uuid = k->strings[2] ? k->strings[2] : "";
+	k->is.uuid = k->strings[2];
 	/* All of it was about one process if that has not ended meanwhile. */
 	if (exited(pid_fd)) {
 		look_for_children(d);
@@ -323,12 +362,25 @@ static bool in_doubt(const struct discover *d, pid_t pid)
 	return false;
 }
 
+/*
+ * Whether a search has seen what the news only tell: it may come before they are read, even before
+ * they are written, as a program's file is known for a moment before it runs. Then it lies where it
+ * lay; at another time that may be chance, if addresses are not random.
+ */
+static bool seen_already(const struct known *k, uint64_t at_ns)
+{
+	return k->looked_ns > at_ns || (at_ns - k->looked_ns < SCAN_NS &&
+					k->code == stat_field(k->is.pid, STAT_CODE));
+}
+
 /* What it was it is no more. */
-static void on_exec(void *opaque, pid_t pid)
+static void on_exec(void *opaque, pid_t pid, uint64_t at_ns)
 {
 	struct discover *d = opaque;
 	struct known *k = known_of(d, pid);
 
+	if (k && seen_already(k, at_ns))
+		return;
 	if (k)
 		lose(d, k);
 	forget_doubt(d, pid);

@@ -21,7 +21,7 @@ struct discovered {
 	int pid_fd;	  /* the discover's; readable once the process has exited */
 	uint64_t started; /* ticks from boot to its start: tells it from a later one of its pid */
 	const char *name; /* the VM's, of -name; "" when it was given none */
-	const char *uuid; /* of -uuid, or "" */
+	const char *uuid; /* of -uuid or -smbios type=1, or "" */
 	const char *program; /* file name of the binary */
 };
 

@@ -13,7 +13,7 @@
 
 /* This test's own names: others may run on the same machine, and are found too. */
 static char *program; /* a lockdance */
-static char fresh[32], uuid[40];
+static char file_name[32], fresh[32], uuid[40];
 
 /* What was seen: "+NAME" and "-NAME", in order. */
 struct seen {
@@ -134,6 +134,47 @@ static void names(void)
 	}
 }
 
+/* In whatever way the command line says it. */
+static void command_lines(void)
+{
+	static const struct {
+		const char *options[7];
+		const char *name, *uuid;
+	} cases[] = {
+		{{"-name", "a"}, "a", ""},
+		{{"--name", "guest=a,debug-threads=on"}, "a", ""},
+		{{"-name", "debug-threads=on,guest=a,,b=c"}, "a,b=c", ""},
+		{{"-name", "debug-threads=on", "-name", "guest=a"}, "a", ""},
+		{{"-name", "a", "-name", "debug-threads=on"}, "a", ""},
+		{{"-name", "a", "-name", "b"}, "b", ""},
+		{{"-name", "debug-threads=on"}, "", ""},
+		{{"-name", "process=x"}, "", ""},
+		{{"-uuid", "u-1", "-uuid", "u-2"}, "", "u-2"},
+		{{"-smbios", "type=1,uuid=u-3", "-name", "100,debug-threads=on"}, "100", "u-3"},
+		{{"-smbios", "type=0,uuid=u-4", "-smbios", "type=11,value=uuid=x"}, "", ""},
+		{{"-uuid", "u-5", "-smbios", "type=1,serial=7"}, "", "u-5"},
+		{{"-name"}, "", ""},
+	};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+		const char *argv[16] = {program, "--wait-start", "--pairs", "1", "--"};
+		struct lab_process *p;
+		struct seen s;
+
+		for (unsigned j = 0; cases[i].options[j]; j++)
+			argv[5 + j] = cases[i].options[j];
+		look_for(&s, file_name);
+		p = lab_process_new(argv, NULL, NULL);
+		g_assert_nonnull(p);
+		g_assert_true(see(&s, 1, 0, PATIENCE_MS));
+		g_assert_cmpstr(s.last.name, ==, cases[i].name);
+		g_assert_cmpstr(s.last.uuid, ==, cases[i].uuid);
+		lab_process_free(p);
+		g_assert_true(see(&s, 1, 1, PATIENCE_MS));
+		stop_looking(&s);
+	}
+}
+
 static const char *const ways[] = {
 	"exec \"$@\"",
 	"sleep 0.3; exec \"$@\"", /* what stands in between names the VM too, and is no QEMU */
@@ -159,6 +200,34 @@ static void comes(gconstpointer way)
 	g_assert_true(see(&s, 1, 1, PATIENCE_MS));
 	events = g_strdup_printf("+%s-%s", fresh, fresh);
 	g_assert_cmpstr(s.text->str, ==, events);
+	stop_looking(&s);
+}
+
+/*
+ * A search, which each end brings about, may find one before the kernel's news of it are read: it is
+ * found once all the same. How many do so is up to the machine.
+ */
+static void late_news(void)
+{
+	enum { N = 60 };
+	g_autofree char *all = g_strdup_printf("%s*", fresh);
+	struct lab_process *p[N];
+	struct seen s;
+
+	look_for(&s, all);
+	for (unsigned i = 0; i < N; i++) {
+		g_autofree char *name = g_strdup_printf("%s-%u", fresh, i);
+
+		p[i] = dance_as(ways[0], name);
+		/* Before, in the middle of, or after the other's start. */
+		g_usleep(i % 16 * 200);
+		if (i)
+			kill(lab_process_pid(p[i - 1]), SIGKILL);
+		g_assert_true(see(&s, i + 1, i, PATIENCE_MS));
+	}
+	g_assert_true(quiet(&s, 200));
+	for (unsigned i = 0; i < N; i++)
+		lab_process_free(p[i]);
 	stop_looking(&s);
 }
 
@@ -258,19 +327,20 @@ static void daemon_child(void)
 
 int main(int argc, char **argv)
 {
-	g_autofree char *file = g_strdup_printf("dance-%d-x", getpid());
-
 	g_test_init(&argc, &argv, NULL);
-	program = g_build_filename(lab_tmpdir(), file, NULL);
+	g_snprintf(file_name, sizeof(file_name), "dance-%d-x", getpid());
+	program = g_build_filename(lab_tmpdir(), file_name, NULL);
 	copy_program(lab_program("lockdance"), program);
 	g_snprintf(fresh, sizeof(fresh), "fresh-%d", getpid());
 	g_snprintf(uuid, sizeof(uuid), "6d1f0c8e-8f5e-4f0b-9b43-%012x", getpid());
 	g_test_add_func("/discover/names", names);
+	g_test_add_func("/discover/command-lines", command_lines);
 	for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
 		g_autofree char *path = g_strdup_printf("/discover/comes/%u", i);
 
 		g_test_add_data_func(path, ways[i], comes);
 	}
+	g_test_add_func("/discover/late-news", late_news);
 	g_test_add_func("/discover/impostor", impostor);
 	g_test_add_func("/discover/unprivileged", unprivileged);
 	g_test_add_func("/discover/daemon", daemon_child);
