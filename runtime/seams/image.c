@@ -533,6 +533,12 @@ cleanup:
 	return ret;
 }
 
+void image_rest(const struct image *image)
+{
+	/* They stay in the page cache. Whether the kernel takes the advice is of no concern. */
+	madvise((void *)image->bytes, image->size, MADV_DONTNEED);
+}
+
 void image_close(struct image *image)
 {
 	free(image->exports);

@@ -55,6 +55,8 @@ struct image {
 
 /* Map and index. On failure the image needs no closing. */
 int image_open(const char *path, struct image *image, struct seam_error *err);
+/* The bytes have been searched: give back the memory that they take here until they are read again. */
+void image_rest(const struct image *image);
 void image_close(struct image *image);
 
 /* The file's bytes from `vaddr` to the end of its segment's file part; .bytes NULL: none. */

@@ -100,6 +100,7 @@ int seam_map_open(const char *path, struct seam_map **result, struct seam_error 
 	find_extents(map);
 	points_place(map);
 	find_version(map);
+	image_rest(&map->image);
 	*result = map;
 	map = NULL;
 cleanup:
