@@ -85,6 +85,23 @@ static inline double figure(const char *text, const char *name, const char *vm, 
 	return value_of(text, sample);
 }
 
+/* A file of the sources, which lie above the programs. */
+static inline char *source(const char *name)
+{
+	g_autofree char *at = g_canonicalize_filename(lab_program("bqlstat"), NULL);
+
+	while (strlen(at) > 1) {
+		char *up = g_path_get_dirname(at);
+		g_autofree char *path = g_build_filename(up, name, NULL);
+
+		g_free(at);
+		at = up;
+		if (g_file_test(path, G_FILE_TEST_EXISTS))
+			return g_steal_pointer(&path);
+	}
+	g_error("no %s above the programs", name);
+}
+
 static inline struct lab_process *dance(const char *name, const char *script)
 {
 	const char *argv[] = {lab_program("lockdance"),
