@@ -27,7 +27,7 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
 TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
-	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev python3-jsonschema
+	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev python3-jsonschema python3-prometheus-client
 # What `make bench` compares with.
 BENCH_PACKAGES := babeltrace2 bpftrace linux-perf libpopt0 libxml2 libkmod2
 

@@ -118,6 +118,11 @@ static int run_export(struct export *x)
 	code = x->pids ? check_pids(x) : EXIT_DONE;
 	if (code != EXIT_DONE)
 		return code;
+	if (!x->quiet && !http_is_local(x->http))
+		fprintf(stderr,
+			"bqlstat: other hosts can read %s, without a password: "
+			"bqlstat-export(1) tells how to put a proxy before it\n",
+			http_address(x->http));
 	/* Scripts wait for this line. */
 	if (!x->quiet)
 		fprintf(stderr, "bqlstat: serving http://%s/metrics\n", http_address(x->http));

@@ -9,6 +9,7 @@
 #ifndef EXPORT_FIGURES_H
 #define EXPORT_FIGURES_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -39,11 +40,16 @@ struct figures_histogram {
 	uint64_t count, sum_ns;
 };
 
+/* OpenMetrics allows an exemplar 128 characters, its labels' names included: "site" and "phase". */
+#define FIGURES_SITE  64
+#define FIGURES_PHASE 57
+static_assert(4 + FIGURES_SITE - 1 + 5 + FIGURES_PHASE - 1 <= 128, "exemplars would be refused");
+
 /* The longest hold that fell into a bucket lately. */
 struct figures_exemplar {
 	uint64_t hold_ns;
 	int64_t at_unix_ns; /* 0: none */
-	char site[64], phase[64];
+	char site[FIGURES_SITE], phase[FIGURES_PHASE];
 };
 
 struct figures_role {
@@ -136,7 +142,7 @@ struct figures_event {
 	unsigned record;
 	uint64_t hold_ns;
 	int64_t at_unix_ns;
-	char phase[64];
+	char phase[FIGURES_PHASE];
 };
 
 struct figures *figures_new(void);

@@ -14,14 +14,14 @@
 #include "analyzers/watch/discover.h"
 #include "analyzers/export/fleet.h"
 #include "analyzers/export/monitor.h"
+#include "analyzers/export/naming.h"
 #include "analyzers/inspect/under.h"
 
-#define SECOND_NS   1000000000ULL
-#define STATUS_NS   (10 * SECOND_NS) /* between looks at what loadvm says of itself */
-#define RETRY_NS    SECOND_NS	     /* an attach that may go better later */
-#define RETRIES	    30
-#define NOT_YET	    (-1)
-#define WORD_LENGTH 64
+#define SECOND_NS 1000000000ULL
+#define STATUS_NS (10 * SECOND_NS) /* between looks at what loadvm says of itself */
+#define RETRY_NS  SECOND_NS	   /* an attach that may go better later */
+#define RETRIES	  30
+#define NOT_YET	  (-1)
 
 struct member {
 	pid_t pid;
@@ -32,6 +32,12 @@ struct member {
 	struct figures *figures;   /* the book's */
 };
 
+/* A QEMU that is gone, or has executed another program, and is still to be detached from. */
+struct leaver {
+	pid_t pid;
+	int target;
+};
+
 struct fleet {
 	const struct fleet_options *options;
 	struct book *book;
@@ -40,7 +46,7 @@ struct fleet {
 	struct discover *discover;
 	GPtrArray *members; /* struct member * */
 	struct member *by_target[ABI_SLOTS];
-	GArray *leavers; /* int: targets of QEMUs that are gone, still to be detached from */
+	GArray *leavers; /* struct leaver */
 	unsigned found;	 /* ever */
 };
 
@@ -67,6 +73,7 @@ void book_init(struct book *book)
 	pthread_condattr_destroy(&clock);
 	book->wanted_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	book->tended_ns = now_ns();
+	book->self.began_unix_ns = unix_ns(now_ns());
 }
 
 void book_clear(struct book *book)
@@ -86,7 +93,7 @@ static void on_hold(void *opaque, int target, const struct abi_hold *hold)
 	struct fleet *f = opaque;
 	struct member *m = f->by_target[target];
 	const struct abi_phase *at = hold->longest_ns ? &hold->at_longest : &hold->at_begin;
-	char phase[WORD_LENGTH];
+	char phase[FIGURES_PHASE];
 
 	if (!m)
 		return;
@@ -128,14 +135,22 @@ static bool name_taken(const struct fleet *f, const char *vm, const char *uuid)
 	return false;
 }
 
-/* Two ends of a migration on one host have the same name: the later one gets its number as well. */
-static char *vm_label(const struct fleet *f, const struct discovered *q)
+/*
+ * Two ends of a migration on one host have the same name: the later one gets its number as well.
+ * Somebody may have called a VM just so, hence the rest: twice the same series would spoil a
+ * scrape.
+ */
+static char *vm_label(const struct fleet *f, const struct discovered *q, const char *uuid)
 {
-	if (!*q->name)
-		return g_strdup_printf("%s:%d", q->program, q->pid);
-	if (name_taken(f, q->name, q->uuid))
-		return g_strdup_printf("%s:%d", q->name, q->pid);
-	return g_strdup(q->name);
+	g_autofree char *program = naming_clean(q->program), *name = naming_clean(q->name);
+	g_autofree char *numbered = g_strdup_printf("%s:%d", *name ? name : program, q->pid);
+	char *label = g_strdup(*name ? name : numbered);
+
+	for (unsigned i = 1; name_taken(f, label, uuid); i++) {
+		g_free(label);
+		label = i == 1 ? g_strdup(numbered) : g_strdup_printf("%s:%u", numbered, i);
+	}
+	return label;
 }
 
 /* The socket of -qmp unix:PATH,... that QEMU listens on; NULL: none. g_free(). */
@@ -164,9 +179,11 @@ static struct monitor *monitor_for(const struct fleet *f, const struct discovere
 	for (char **word = f->options->qmp; word && *word; word++) {
 		const char *equals = strrchr(*word, '=');
 		g_autofree char *vm = g_strndup(*word, equals - *word);
+		guint64 pid;
 
 		if (!strcmp(vm, q->name) || (*q->uuid && !strcmp(vm, q->uuid)) ||
-		    g_ascii_strtoull(vm, NULL, 10) == (guint64)q->pid)
+		    (g_ascii_string_to_unsigned(vm, 10, 1, G_MAXINT32, &pid, NULL) &&
+		     pid == (guint64)q->pid))
 			return monitor_new(equals + 1);
 	}
 	if (f->options->qmp_discover)
@@ -199,8 +216,8 @@ static void on_appeared(void *opaque, const struct discovered *q)
 	m->found_ns = m->try_ns = now_ns();
 	m->figures = figures_new();
 	m->figures->pid = q->pid;
-	m->figures->vm = vm_label(f, q);
-	m->figures->uuid = g_strdup(q->uuid);
+	m->figures->uuid = naming_clean(q->uuid);
+	m->figures->vm = vm_label(f, q, m->figures->uuid);
 	m->figures->labels =
 		exposition_labels("vm", m->figures->vm, "uuid", m->figures->uuid, NULL);
 	m->figures->version = g_strdup("");
@@ -224,19 +241,35 @@ static void forget(struct fleet *f, struct member *m)
 	pthread_mutex_unlock(&f->book->lock);
 	if (m->target >= 0) {
 		f->by_target[m->target] = NULL;
-		g_array_append_val(f->leavers, m->target);
+		g_array_append_vals(f->leavers, &(struct leaver){m->pid, m->target}, 1);
 	}
 	figures_free(m->figures);
 	g_free(m);
+}
+
+static void detach(struct fleet *f, unsigned leaver)
+{
+	collector_forget(f->collector, g_array_index(f->leavers, struct leaver, leaver).target);
+	g_array_remove_index(f->leavers, leaver);
 }
 
 static bool detach_one(struct fleet *f)
 {
 	if (!f->leavers->len)
 		return false;
-	collector_forget(f->collector, g_array_index(f->leavers, int, 0));
-	g_array_remove_index(f->leavers, 0);
+	detach(f, 0);
 	return true;
+}
+
+/* What the process was before it executed another program: the tracer takes a process once only. */
+static void detach_former(struct fleet *f, pid_t pid)
+{
+	for (unsigned i = 0; i < f->leavers->len; i++) {
+		if (g_array_index(f->leavers, struct leaver, i).pid != pid)
+			continue;
+		detach(f, i);
+		return;
+	}
 }
 
 static void on_gone(void *opaque, const struct discovered *q)
@@ -280,8 +313,10 @@ static void attach(struct fleet *f, struct member *m)
 	struct tracer_error err;
 	const struct run *run;
 	uint64_t begin_ns, now;
-	int target = tracer_add(f->tracer, m->pid, &err);
+	int target;
 
+	detach_former(f, m->pid);
+	target = tracer_add(f->tracer, m->pid, &err);
 	/* No slot is free while those of others are given back. */
 	if (target == -EBUSY && detach_one(f))
 		target = tracer_add(f->tracer, m->pid, &err);
@@ -447,7 +482,7 @@ int fleet_new(const struct fleet_options *options, struct book *book, struct fle
 	f->options = options;
 	f->book = book;
 	f->members = g_ptr_array_new();
-	f->leavers = g_array_new(FALSE, FALSE, sizeof(int));
+	f->leavers = g_array_new(FALSE, FALSE, sizeof(struct leaver));
 	f->collector = collector_new("");
 	*fleet = f;
 	ret = tracer_new(&opts, &f->tracer, err);

@@ -30,6 +30,7 @@ struct http {
 	struct MHD_Daemon *daemon;
 	struct book *book;
 	char *address;
+	bool loopback;
 	gint untaken; /* bytes of answers not yet sent; atomic */
 };
 
@@ -53,13 +54,23 @@ static void body_free(void *opaque)
 	g_free(b);
 }
 
+/* What a browser may make of an answer: what it says it is, and no script is any of ours. */
+static void add_headers(struct MHD_Response *r, const char *type)
+{
+	MHD_add_response_header(r, "Content-Type", type);
+	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(r, "Content-Security-Policy",
+				"default-src 'none'; style-src 'unsafe-inline'; "
+				"frame-ancestors 'none'; base-uri 'none'; form-action 'none'");
+}
+
 static enum MHD_Result say(struct MHD_Connection *connection, unsigned code, const char *text)
 {
 	struct MHD_Response *r =
 		MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_PERSISTENT);
 	enum MHD_Result ret;
 
-	MHD_add_response_header(r, "Content-Type", "text/plain; charset=utf-8");
+	add_headers(r, "text/plain; charset=utf-8");
 	if (code == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(r, "Allow", "GET, HEAD");
 	if (code == MHD_HTTP_SERVICE_UNAVAILABLE)
@@ -80,7 +91,7 @@ static enum MHD_Result send_body(struct http *h, struct MHD_Connection *connecti
 	*b = (struct body){h, size, data};
 	g_atomic_int_add(&h->untaken, size);
 	r = MHD_create_response_from_buffer_with_free_callback_cls(size, data, body_free, b);
-	MHD_add_response_header(r, "Content-Type", type);
+	add_headers(r, type);
 	MHD_add_response_header(r, "Vary", "Accept, Accept-Encoding");
 	if (gzip)
 		MHD_add_response_header(r, "Content-Encoding", "gzip");
@@ -104,7 +115,7 @@ static double weight_of(const char *header, const char *word)
 		if (!*parts || g_ascii_strcasecmp(g_strstrip(*parts), word))
 			continue;
 		for (char **part = parts + 1; *part; part++)
-			if (g_str_has_prefix(g_strstrip(*part), "q="))
+			if (!g_ascii_strncasecmp(g_strstrip(*part), "q=", 2))
 				weight = g_ascii_strtod(*part + 2, NULL);
 		best = MAX(best, weight);
 	}
@@ -219,6 +230,12 @@ static enum MHD_Result health(struct http *h, struct MHD_Connection *connection)
 		     : say(connection, MHD_HTTP_OK, "ok\n");
 }
 
+static bool has_body(struct MHD_Connection *connection)
+{
+	return *header(connection, "Transfer-Encoding") ||
+	       g_ascii_strtoull(header(connection, "Content-Length"), NULL, 10);
+}
+
 static enum MHD_Result answer(void *opaque, struct MHD_Connection *connection, const char *url,
 			      const char *method, const char *version, const char *upload,
 			      size_t *upload_size, void **state)
@@ -231,6 +248,8 @@ static enum MHD_Result answer(void *opaque, struct MHD_Connection *connection, c
 	/* At once, so that its body is not waited for; that closes the connection. */
 	if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
 		return say(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+	if (has_body(connection))
+		return say(connection, MHD_HTTP_CONTENT_TOO_LARGE, "a request has no body here\n");
 	/* The first call comes before the request's end: an answer then would close it, too. */
 	if (!*state) {
 		*state = h;
@@ -286,31 +305,56 @@ static char *address_of(const struct addrinfo *at, unsigned port)
 	return g_strdup_printf(at->ai_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port);
 }
 
+static bool is_loopback(const struct sockaddr *address)
+{
+	const struct in6_addr *six = &((const struct sockaddr_in6 *)address)->sin6_addr;
+	const uint8_t *four = (const uint8_t *)&((const struct sockaddr_in *)address)->sin_addr;
+
+	if (address->sa_family == AF_INET)
+		return four[0] == 127;
+	return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
+}
+
+static struct MHD_Daemon *start(struct http *h, const struct addrinfo *at)
+{
+	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
+
+	if (at->ai_family == AF_INET6)
+		flags |= MHD_USE_IPv6 | MHD_USE_DUAL_STACK;
+	errno = 0;
+	return MHD_start_daemon(
+		flags, 0, NULL, NULL, answer, h, MHD_OPTION_SOCK_ADDR, at->ai_addr,
+		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+		CONNECTIONS_EACH, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
+}
+
 struct http *http_new(const char *listen, struct book *book, char **why)
 {
 	struct addrinfo *at = resolve(listen, why);
-	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
 	const union MHD_DaemonInfo *info;
 	struct http *h;
 
 	if (!at)
 		return NULL;
-	if (at->ai_family == AF_INET6)
-		flags |= MHD_USE_IPv6 | MHD_USE_DUAL_STACK;
 	h = g_new0(struct http, 1);
 	h->book = book;
-	errno = 0;
-	h->daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, answer, h, MHD_OPTION_SOCK_ADDR, at->ai_addr,
-		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-		CONNECTIONS_EACH, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
+	h->daemon = start(h, at);
+	/* Every address of a host whose kernel has no IPv6. */
+	if (!h->daemon && errno == EAFNOSUPPORT && *listen == ':') {
+		g_autofree char *four = g_strconcat("0.0.0.0", listen, NULL);
+
+		freeaddrinfo(at);
+		at = resolve(four, why);
+		h->daemon = start(h, at);
+	}
 	if (!h->daemon) {
 		fail(why, listen, errno ? g_strerror(errno) : "the web server does not start");
 		g_clear_pointer(&h, g_free);
 	} else {
 		info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
 		h->address = address_of(at, info ? info->port : 0);
+		h->loopback = is_loopback(at->ai_addr);
 	}
 	freeaddrinfo(at);
 	return h;
@@ -328,4 +372,9 @@ void http_free(struct http *h)
 const char *http_address(const struct http *h)
 {
 	return h->address;
+}
+
+bool http_is_local(const struct http *h)
+{
+	return h->loopback;
 }

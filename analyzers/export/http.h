@@ -21,6 +21,8 @@ struct http *http_new(const char *listen, struct book *book, char **why);
 void http_free(struct http *h);
 /* As to be written into a URL: "127.0.0.1:10275". */
 const char *http_address(const struct http *h);
+/* Whether it can be read from this host only. */
+bool http_is_local(const struct http *h);
 
 /* page.c: the page for people. With the book's lock held; g_free(). */
 char *page_write(const struct book *book);

@@ -19,6 +19,7 @@ struct metrics_self {
 	uint64_t update_ns; /* that the last update took */
 	uint64_t scrapes[EXPOSITION_FORMATS];
 	uint64_t records_used, records_room;
+	int64_t began_unix_ns;
 };
 
 /*

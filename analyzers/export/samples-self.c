@@ -91,6 +91,11 @@ void samples_cpu(struct exposition *e, const struct book *book)
 				(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 }
 
+void samples_start(struct exposition *e, const struct book *book)
+{
+	exposition_unix_ns(e, "", book->self.began_unix_ns);
+}
+
 void samples_memory(struct exposition *e, const struct book *book)
 {
 	unsigned long pages = 0;

@@ -61,6 +61,7 @@ void samples_records(struct exposition *e, const struct book *book);
 void samples_update(struct exposition *e, const struct book *book);
 void samples_scrapes(struct exposition *e, const struct book *book);
 void samples_cpu(struct exposition *e, const struct book *book);
+void samples_start(struct exposition *e, const struct book *book);
 void samples_memory(struct exposition *e, const struct book *book);
 void samples_fds(struct exposition *e, const struct book *book);
 void samples_max_fds(struct exposition *e, const struct book *book);

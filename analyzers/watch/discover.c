@@ -369,8 +369,8 @@ static bool in_doubt(const struct discover *d, pid_t pid)
  */
 static bool seen_already(const struct known *k, uint64_t at_ns)
 {
-	return k->looked_ns > at_ns || (at_ns - k->looked_ns < SCAN_NS &&
-					k->code == stat_field(k->is.pid, STAT_CODE));
+	return k->looked_ns > at_ns ||
+	       (at_ns - k->looked_ns < SCAN_NS && k->code == stat_field(k->is.pid, STAT_CODE));
 }
 
 /* What it was it is no more. */

@@ -204,8 +204,8 @@ static void comes(gconstpointer way)
 }
 
 /*
- * A search, which each end brings about, may find one before the kernel's news of it are read: it is
- * found once all the same. How many do so is up to the machine.
+ * A search, which each end brings about, may find one before the kernel's news of it are read: it
+ * is found once all the same. How many do so is up to the machine.
  */
 static void late_news(void)
 {
