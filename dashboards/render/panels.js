@@ -201,14 +201,39 @@ function bargauge(body, panel, results) {
 	body.append(box);
 }
 
-function table(body, panel, results) {
-	const organize = panel.transformations.find(t => t.id === 'organize').options;
-	const rows = results.flatMap(({ result }) => result.map(r => ({ ...r.metric, Value: number(r.value[1]) })));
-	const place = name => organize.indexByName[name] ?? 99;
-	const columns = [...new Set(rows.flatMap(r => Object.keys(r)))].filter(c => !organize.excludeByName[c]).sort((a, b) => place(a) - place(b));
+/* Grafana's "merge": rows of several queries that agree in every label that all of them have. */
+function merged(results) {
+	const several = results.length > 1, labels = results.filter(r => r.result.length).map(r => Object.keys(r.result[0].metric));
+	const common = labels.reduce((a, b) => a.filter(l => b.includes(l)), labels[0] || []), rows = new Map();
 
-	body.append(element('table', {}, element('tr', {}, ...columns.map(c => element('th', { textContent: organize.renameByName[c] || c }))),
-		...rows.map(r => element('tr', {}, ...columns.map(c => element('td', { textContent: r[c] ?? '' }))))));
+	for (const { target, result } of results)
+		for (const { metric, value } of result) {
+			const key = common.map(l => metric[l]).join('\0') + (several ? '' : rows.size);
+
+			rows.set(key, { ...rows.get(key), ...metric, [several ? `Value #${target.refId}` : 'Value']: number(value[1]) });
+		}
+	return [...rows.values()];
+}
+
+function table(body, panel, results) {
+	const organize = panel.transformations.find(t => t.id === 'organize').options, order = (panel.options.sortBy || [])[0];
+	const place = name => organize.indexByName[name] ?? 99, titleOf = name => organize.renameByName[name] || name;
+	const rows = merged(results), known = [...new Set(rows.flatMap(r => Object.keys(r)))];
+	const columns = known.filter(c => !organize.excludeByName[c]).sort((a, b) => place(a) - place(b));
+	const configOf = name => Object.assign({}, panel.fieldConfig.defaults, ...panel.fieldConfig.overrides
+		.filter(o => o.matcher.options === titleOf(name)).flatMap(o => o.properties.map(p => ({ [p.id]: p.value }))));
+	const cell = (row, name) => {
+		const config = configOf(name), value = row[name], isNumber = typeof value === 'number';
+
+		return element('td', { textContent: value === undefined ? '' : isNumber ? written(value, config) : value,
+			style: isNumber && config.thresholds ? `color:${thresholdColour(value, config)}` : '' });
+	};
+	const by = order && columns.find(c => titleOf(c) === order.displayName);
+
+	if (by)
+		rows.sort((a, b) => (order.desc ? -1 : 1) * ((a[by] ?? 0) - (b[by] ?? 0)));
+	body.append(element('table', {}, element('tr', {}, ...columns.map(c => element('th', { textContent: titleOf(c) }))),
+		...rows.map(r => element('tr', {}, ...columns.map(c => cell(r, c))))));
 }
 
 const kinds = { timeseries, heatmap, stat, bargauge, table, 'state-timeline': stateTimeline };

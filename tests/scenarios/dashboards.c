@@ -242,26 +242,70 @@ static void rules(void)
 		g_error("promtool: %s%s", out, err);
 }
 
-/* Every alert has a test that fires it. */
+/* Configurations that the page shows, as Prometheus takes them. */
+static void configurations(void)
+{
+	const char *why, *promtool = lab_prometheus_program("promtool", &why);
+	g_autofree char *page_path = path_of("../docs/metrics.md"), *page = NULL;
+	g_autofree char *folder = path_of("prometheus");
+	g_autofree char *file = g_build_filename(lab_tmpdir(), "configuration.yaml", NULL);
+	g_auto(GStrv) parts = NULL;
+	unsigned n = 0;
+
+	if (!promtool) {
+		g_test_skip(why);
+		return;
+	}
+	g_assert_true(g_file_get_contents(page_path, &page, NULL, NULL));
+	parts = g_strsplit(page, "```yaml\n", -1);
+	for (char **part = parts + 1; *part; part++) {
+		g_autofree char *text = g_strndup(*part, strstr(*part, "\n```") - *part);
+		g_autofree char *command = NULL, *says = NULL;
+		g_autoptr(lab_process) p = NULL;
+		int code;
+
+		g_assert_true(g_file_set_contents(file, text, -1, NULL));
+		command = g_strdup_printf("cp '%s'/*s.yaml '%s' && '%s' check config '%s'", folder,
+					  lab_tmpdir(), promtool, file);
+		p = lab_process_new((const char *[]){"sh", "-c", command, NULL}, NULL, NULL);
+		g_assert_true(lab_process_wait(p, 60000, &code, NULL));
+		says = lab_process_stderr(p);
+		if (code)
+			g_error("promtool check config: %s", says);
+		n++;
+	}
+	g_assert_cmpuint(n, >, 1);
+}
+
+/* Every alert has a test that fires it and one in which it keeps quiet, and is on the page. */
 static void alerts_tested(void)
 {
 	g_autofree char *alerts_path = path_of("prometheus/alerts.yaml");
 	g_autofree char *tests_path = path_of("prometheus/tests.yaml");
-	g_autofree char *alerts = NULL, *tests = NULL;
+	g_autofree char *page_path = path_of("../docs/metrics.md");
+	g_autofree char *alerts = NULL, *tests = NULL, *page = NULL;
 	g_autoptr(GRegex) alert = g_regex_new("- alert: (\\w+)", 0, 0, NULL);
 	g_autoptr(GMatchInfo) match = NULL;
 	unsigned n = 0;
 
 	g_assert_true(g_file_get_contents(alerts_path, &alerts, NULL, NULL));
 	g_assert_true(g_file_get_contents(tests_path, &tests, NULL, NULL));
+	g_assert_true(g_file_get_contents(page_path, &page, NULL, NULL));
 	for (g_regex_match(alert, alerts, 0, &match); g_match_info_matches(match);
 	     g_match_info_next(match, NULL)) {
 		g_autofree char *name = g_match_info_fetch(match, 1);
 		g_autofree char *fires = g_strdup_printf(
 			"alertname: %s\\s+eval_time: \\w+\\s+exp_alerts:\\s+- exp_labels", name);
+		g_autofree char *quiet =
+			g_strdup_printf("alertname: %s, eval_time: \\w+, exp_alerts: \\[\\]", name);
+		g_autofree char *row = g_strdup_printf("\n| `%s` | ", name);
 
 		if (!matches(tests, fires))
 			g_error("no test fires %s", name);
+		if (!matches(tests, quiet))
+			g_error("no test leaves %s quiet", name);
+		if (!strstr(page, row))
+			g_error("docs/metrics.md does not tell what %s means", name);
 		n++;
 	}
 	g_assert_cmpuint(n, >, 5);
@@ -321,6 +365,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/dashboards/printed", printed);
 	g_test_add_func("/dashboards/datasource", datasource);
 	g_test_add_func("/dashboards/rules", rules);
+	g_test_add_func("/dashboards/configurations", configurations);
 	g_test_add_func("/dashboards/alerts-tested", alerts_tested);
 	g_test_add_func("/dashboards/coverage", coverage);
 	return g_test_run();
