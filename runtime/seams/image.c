@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gelf.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,101 @@ int seam_fail(struct seam_error *err, int code, const char *format, ...)
 		va_end(args);
 	}
 	return code;
+}
+
+/* --- files ---
+ *
+ * One mapping of a file that many QEMUs run, and one index of its symbols: a host has fifty QEMUs
+ * of one binary.
+ */
+
+struct image_file {
+	dev_t device;
+	ino_t inode;
+	struct timespec changed;
+	const uint8_t *bytes;
+	size_t size;
+	struct image_symbol *exports;
+	size_t n_exports;
+	unsigned int users;
+	struct image_file *next;
+};
+
+static pthread_mutex_t files_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct image_file *files;
+
+static bool same_file(const struct image_file *file, const struct stat *st)
+{
+	return file->device == st->st_dev && file->inode == st->st_ino &&
+	       file->size == (size_t)st->st_size && file->changed.tv_sec == st->st_ctim.tv_sec &&
+	       file->changed.tv_nsec == st->st_ctim.tv_nsec;
+}
+
+static struct image_file *file_find(const struct stat *st)
+{
+	struct image_file *file = files;
+
+	while (file && !same_file(file, st))
+		file = file->next;
+	return file;
+}
+
+/* NULL with errno set. */
+static struct image_file *file_map(int fd, const struct stat *st)
+{
+	struct image_file *file = calloc(1, sizeof(*file));
+	void *bytes;
+
+	if (!file)
+		return NULL;
+	/*
+	 * Shared: the kernel writes the traps of uprobes on the file into every private mapping
+	 * that might become executable, this one included; it leaves shared ones alone. We want the
+	 * file.
+	 */
+	bytes = mmap(NULL, st->st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED) {
+		free(file);
+		return NULL;
+	}
+	*file = (struct image_file){.device = st->st_dev,
+				    .inode = st->st_ino,
+				    .changed = st->st_ctim,
+				    .bytes = bytes,
+				    .size = st->st_size,
+				    .next = files};
+	files = file;
+	return file;
+}
+
+static struct image_file *file_get(int fd, const struct stat *st)
+{
+	struct image_file *file;
+
+	pthread_mutex_lock(&files_lock);
+	file = file_find(st);
+	if (!file)
+		file = file_map(fd, st);
+	if (file)
+		file->users++;
+	pthread_mutex_unlock(&files_lock);
+	return file;
+}
+
+static void file_put(struct image_file *file)
+{
+	struct image_file **at = &files;
+
+	pthread_mutex_lock(&files_lock);
+	if (!--file->users) {
+		while (*at != file)
+			at = &(*at)->next;
+		*at = file->next;
+		munmap((void *)file->bytes, file->size);
+		free(file->exports);
+		free(file);
+	}
+	pthread_mutex_unlock(&files_lock);
 }
 
 /* --- slices ------------------------------------------------------------------------------------
@@ -161,14 +257,21 @@ const struct image_symbol *image_export_at(const struct image *image, uint64_t v
 	return bsearch(&key, image->exports, image->n_exports, sizeof(key), compare_vaddr);
 }
 
+/* Once for all images of the file: QEMU has ten thousand. */
 static int index_exports(struct image *image)
 {
 	size_t n = image->dynsym.size / sizeof(Elf64_Sym);
+	struct image_file *file = image->file;
+	int ret = 0;
 
-	image->exports = calloc(n + 1, sizeof(*image->exports));
-	if (!image->exports)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
+	pthread_mutex_lock(&files_lock);
+	if (!file->exports)
+		file->exports = calloc(n + 1, sizeof(*file->exports));
+	else
+		n = 0;
+	if (!file->exports)
+		ret = -ENOMEM;
+	for (size_t i = 0; !ret && i < n; i++) {
 		Elf64_Sym sym;
 		const char *name;
 
@@ -178,11 +281,15 @@ static int index_exports(struct image *image)
 			continue;
 		name = slice_string(image->dynstr, sym.st_name);
 		if (name)
-			image->exports[image->n_exports++] =
+			file->exports[file->n_exports++] =
 				(struct image_symbol){name, sym.st_value, sym.st_size};
 	}
-	qsort(image->exports, image->n_exports, sizeof(*image->exports), compare_vaddr);
-	return 0;
+	if (!ret && n)
+		qsort(file->exports, file->n_exports, sizeof(*file->exports), compare_vaddr);
+	pthread_mutex_unlock(&files_lock);
+	image->exports = file->exports;
+	image->n_exports = file->n_exports;
+	return ret;
 }
 
 /* --- function bounds ---------------------------------------------------------------------------
@@ -466,7 +573,6 @@ static int map_file(const char *path, struct image *image, struct seam_error *er
 {
 	int fd, ret = 0;
 	struct stat st;
-	void *bytes;
 
 	/* Non-blocking: a FIFO by that name must be refused, not waited for. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -483,17 +589,13 @@ static int map_file(const char *path, struct image *image, struct seam_error *er
 				S_ISREG(st.st_mode) ? "it is too short" : "not a regular file");
 		goto cleanup;
 	}
-	/*
-	 * Shared: the kernel writes the traps of uprobes on the file into every private mapping that
-	 * might become executable, this one included; it leaves shared ones alone. We want the file.
-	 */
-	bytes = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (bytes == MAP_FAILED) {
+	image->file = file_get(fd, &st);
+	if (!image->file) {
 		ret = seam_fail(err, -errno, "cannot map %s: %s", path, strerror(errno));
 		goto cleanup;
 	}
-	image->bytes = bytes;
-	image->size = st.st_size;
+	image->bytes = image->file->bytes;
+	image->size = image->file->size;
 cleanup:
 	close(fd);
 	return ret;
@@ -541,8 +643,7 @@ void image_rest(const struct image *image)
 
 void image_close(struct image *image)
 {
-	free(image->exports);
-	if (image->bytes)
-		munmap((void *)image->bytes, image->size);
+	if (image->file)
+		file_put(image->file);
 	memset(image, 0, sizeof(*image));
 }

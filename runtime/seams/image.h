@@ -37,7 +37,11 @@ struct image_range {
 	uint64_t end;
 };
 
+/* What all images of one file have in common. */
+struct image_file;
+
 struct image {
+	struct image_file *file;
 	const uint8_t *bytes; /* the whole file, mapped read-only */
 	size_t size;
 	struct image_segment segments[IMAGE_SEGMENTS];
@@ -46,7 +50,7 @@ struct image {
 	struct image_slice dynstr;
 	struct image_slice rela[IMAGE_RELAS];
 	unsigned int n_rela;
-	struct image_symbol *exports; /* defined functions of .dynsym, sorted by vaddr */
+	const struct image_symbol *exports; /* defined functions of .dynsym, sorted by vaddr */
 	size_t n_exports;
 	uint64_t unwind;		 /* vaddr of .eh_frame_hdr */
 	struct image_slice unwind_table; /* its sorted (function, FDE) pairs */
@@ -55,7 +59,8 @@ struct image {
 
 /* Map and index. On failure the image needs no closing. */
 int image_open(const char *path, struct image *image, struct seam_error *err);
-/* The bytes have been searched: give back the memory that they take here until they are read again. */
+/* The bytes have been searched: give back the memory that they take here until they are read again.
+ */
 void image_rest(const struct image *image);
 void image_close(struct image *image);
 

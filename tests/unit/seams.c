@@ -488,6 +488,40 @@ static void test_string(void)
 
 /* ---- the extent rule, by example ---- */
 
+/* Maps of one file share its bytes: whichever goes first takes nothing from the others. */
+static void test_shared(void)
+{
+	static const char *const versions[] = {"7.2", "10.0", "11.1"};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(versions); i++) {
+		const char *why, *path = lab_qemu_binary(versions[i], &why);
+		struct seam_map *maps[3];
+		struct seam_error err;
+
+		if (!path) {
+			g_test_message("%s: %s", versions[i], why);
+			continue;
+		}
+		for (unsigned j = 0; j < G_N_ELEMENTS(maps); j++)
+			g_assert_cmpint(seam_map_open(path, &maps[j], &err), ==, 0);
+		for (unsigned j = 0; j < G_N_ELEMENTS(maps); j++) {
+			struct seam_map *again;
+			size_t n = 0;
+
+			seam_map_free(maps[(j + 1) % 3]);
+			g_assert_cmpstr(seam_map_version(maps[j]), !=, "");
+			seam_map_points(maps[j], &n);
+			g_assert_cmpuint(n, >, 10);
+			/* Found anew, from bytes that others had found before. */
+			g_assert_cmpint(seam_map_open(path, &again, &err), ==, 0);
+			g_assert_cmpuint(seam_map_bql(again), ==, seam_map_bql(maps[j]));
+			maps[(j + 1) % 3] = again;
+		}
+		for (unsigned j = 0; j < G_N_ELEMENTS(maps); j++)
+			seam_map_free(maps[j]);
+	}
+}
+
 static void test_extent_examples(void)
 {
 	static const struct {
@@ -608,6 +642,7 @@ int main(int argc, char **argv)
 		add(versions[i], "extents", test_extents);
 	}
 	g_test_add_func("/seams/string", test_string);
+	g_test_add_func("/seams/shared", test_shared);
 	g_test_add_func("/seams/extent-examples", test_extent_examples);
 	g_test_add_data_func("/seams/lockdance/10.0", "lockdance", test_lockdance);
 	g_test_add_data_func("/seams/lockdance/7.2", "lockdance-7.2", test_lockdance);
