@@ -6,6 +6,7 @@
  */
 #include <arpa/inet.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "tests/scenarios/export.h"
@@ -291,11 +292,60 @@ static void bad_clients(void)
 	stop_exporter(&x);
 }
 
+/* As many connections as there are, none of which says what it wants: for a while that is all. */
+static void crowd(void)
+{
+	enum { CROWD = 1000 };
+	g_autofree char *text = NULL, *vm = named("crowd");
+	struct rlimit limit;
+	struct exporter x;
+	struct lab_process *p;
+	struct resources before, after;
+	uint64_t began;
+	int fds[CROWD];
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = MIN(limit.rlim_max, CROWD + 500);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	if (!start_exporter(&x, "--match", vm))
+		return;
+	count_resources(&x, &before);
+	for (unsigned i = 0; i < CROWD; i++) {
+		fds[i] = dial(&x);
+		shout(fds[i], "GET /metrics HTTP/1.1\r\nHo", 25);
+	}
+	/* Nobody asks, and it is attached to all the same. */
+	p = dance(vm, "thread main; lock main-loop.c:1; unlock");
+	g_assert_true(lab_process_expect(x.process, "tracing", PATIENCE_MS, NULL));
+	/* Those that say nothing are hung up on in the end, though they stay on the line. */
+	began = lab_now_ns();
+	while (!text && lab_now_ns() - began < PATIENCE_MS * 1000000ULL) {
+		g_usleep(200000);
+		text = lab_web_get(x.at, "/metrics", NULL, NULL);
+	}
+	g_assert_nonnull(text);
+	g_test_message("served again after %.1f s", (lab_now_ns() - began) / 1e9);
+	g_assert_cmpfloat(figure(text, "bqlstat_vm_traced", vm, NULL), ==, 1);
+	for (unsigned i = 0; i < CROWD; i++)
+		close(fds[i]);
+	lab_process_free(p);
+	wait_traced(&x, vm, false);
+	g_usleep(1500000);
+	count_resources(&x, &after);
+	g_test_message("fds %u -> %u, memory %.1f -> %.1f MB", before.fds, after.fds,
+		       before.memory / 1e6, after.memory / 1e6);
+	g_assert_cmpuint(after.fds, <=, before.fds + 1);
+	if (lean)
+		g_assert_cmpfloat(after.memory, <, before.memory + 12e6);
+	stop_exporter(&x);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_snprintf(fresh, sizeof(fresh), "export-many-%d", getpid());
 	g_test_add_func("/export-many/bad-clients", bad_clients);
+	g_test_add_func("/export-many/crowd", crowd);
 	g_test_add_func("/export-many/cycles", cycles);
 	g_test_add_func("/export-many/fifty", fifty);
 	g_test_add_func("/export-many/real-ones", real_ones);
