@@ -265,7 +265,7 @@ static void figures(void)
 	wait_traced(&x, escaped, true);
 	g_assert_true(lab_process_write(p, "x", NULL));
 	g_assert_true(lab_process_expect(p, "done", PATIENCE_MS, NULL));
-	text = scrape(&x, NULL);
+	text = scrape_settled(&x, escaped, 305);
 	open = scrape(&x, OPEN_METRICS);
 	page = lab_web_get(x.at, "/", NULL, NULL);
 

@@ -85,6 +85,24 @@ static inline double figure(const char *text, const char *name, const char *vm, 
 	return value_of(text, sample);
 }
 
+/*
+ * What is served once all of a dance's acquisitions are in it: an exporter that has no processor
+ * just then serves what it has. More than there were fails where it is looked at.
+ */
+static inline char *scrape_settled(const struct exporter *x, const char *vm, double acquired)
+{
+	uint64_t end = lab_now_ns() + PATIENCE_MS * 1000000ULL;
+	char *text = scrape(x, NULL);
+
+	while (figure(text, "bqlstat_acquisitions_total", vm, NULL) < acquired &&
+	       lab_now_ns() < end) {
+		g_usleep(50000);
+		g_free(text);
+		text = scrape(x, NULL);
+	}
+	return text;
+}
+
 /* A file of the sources, which lie above the programs. */
 static inline char *source(const char *name)
 {

@@ -93,14 +93,8 @@ static void under_systemd(void)
 	wait_traced(&x, vm, true);
 	g_assert_true(lab_process_write(p, "x", NULL));
 	g_assert_true(lab_process_expect(p, "done", PATIENCE_MS, NULL));
-	/* It may use half a processor: a scrape that is answered at once has older figures. */
-	for (int i = 0; i < 20; i++) {
-		g_free(text);
-		text = scrape(&x, NULL);
-		if (figure(text, "bqlstat_acquisitions_total", vm, NULL) == 5)
-			break;
-		g_usleep(200000);
-	}
+	g_free(text);
+	text = scrape_settled(&x, vm, 5);
 	g_assert_cmpfloat(figure(text, "bqlstat_acquisitions_total", vm, NULL), ==, 5);
 	g_assert_cmpfloat(figure(text, "bqlstat_blocks_total", vm, "cause=\"clock_nanosleep\""), ==,
 			  5);
