@@ -53,7 +53,8 @@ static void add_vm(GString *out, const struct figures *f, uint64_t now_ns)
 {
 	const struct figures_site *site = heaviest(f);
 	char longest[RENDER_DURATION], current[RENDER_DURATION];
-	uint64_t traced_ns = now_ns > f->attach_ns ? now_ns - f->attach_ns : 0;
+	/* Within the overhead budget that may be less than has passed since the attach. */
+	uint64_t seen_ns = f->recorded_ns;
 
 	add(out, "<tr><td>%s<br><small>process %d%s%s</small>", f->vm, f->pid, *f->uuid ? ", " : "",
 	    f->uuid);
@@ -62,8 +63,7 @@ static void add_vm(GString *out, const struct figures *f, uint64_t now_ns)
 		return;
 	}
 	add(out, "<td>%s<br><small>policy %s</small>", f->version, f->policy);
-	add(out, "<td class=n>%.2f%%",
-	    traced_ns ? 100.0 * MIN(f->held_ns, traced_ns) / traced_ns : 0.0);
+	add(out, "<td class=n>%.2f%%", seen_ns ? 100.0 * MIN(f->held_ns, seen_ns) / seen_ns : 0.0);
 	add(out, "<td class=n>%s", render_duration(longest, figures_longest(f, MINUTE_NS, now_ns)));
 	add(out, "<td class=n>%s",
 	    f->current_ns ? render_duration(current, f->current_ns) : "free");
