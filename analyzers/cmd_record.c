@@ -336,6 +336,8 @@ static void appeared(void *opaque, const struct discovered *q)
 	struct tracer_error err;
 
 	wipe_progress(r);
+	/* Its place in the collector may be that of one that has just ended. */
+	forget_ended(r);
 	if (add_target(r, q->pid, &err))
 		fprintf(stderr, "bqlstat: %s: not recorded\n", err.text);
 	else

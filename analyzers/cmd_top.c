@@ -24,11 +24,12 @@
 #define FORMAT	     1 /* of the JSON: docs/top-json.md */
 
 struct qemu {
-	int target;
+	int target; /* when it has not gone: others take its place */
 	pid_t pid;
 	char *name;
 	bool gone;
-	struct run *run; /* the collector's */
+	struct run *run; /* the collector's; when it has gone, ours */
+	struct tracer_coverage coverage;
 	struct live *live;
 };
 
@@ -58,6 +59,8 @@ static void qemu_free(gpointer data)
 {
 	struct qemu *q = data;
 
+	if (q->gone)
+		run_free(q->run);
 	live_free(q->live);
 	g_free(q->name);
 	g_free(q);
@@ -116,21 +119,17 @@ static void gone(void *opaque, const struct discovered *d)
 		if (q->pid != d->pid || q->gone)
 			continue;
 		q->gone = true;
-		q->run = collector_end(t->collector, q->target, "");
+		tracer_coverage(t->tracer, q->target, &q->coverage);
+		q->run = collector_take(t->collector, q->target, "");
 	}
 }
 
-/* Those that have gone are shown once more, then their place is used again. */
+/* Those that have gone are shown once more. */
 static void forget_gone(struct top *t)
 {
-	for (unsigned i = 0; i < t->qemus->len; i++) {
-		struct qemu *q = t->qemus->pdata[i];
-
-		if (!q->gone || t->pids)
-			continue;
-		collector_forget(t->collector, q->target);
-		g_ptr_array_remove_index(t->qemus, i--);
-	}
+	for (unsigned i = 0; i < t->qemus->len; i++)
+		if (((struct qemu *)t->qemus->pdata[i])->gone && !t->pids)
+			g_ptr_array_remove_index(t->qemus, i--);
 }
 
 static bool all_gone(const struct top *t)
@@ -158,8 +157,10 @@ static void look(struct top *t)
 	for (unsigned i = 0; i < t->qemus->len; i++) {
 		struct qemu *q = t->qemus->pdata[i];
 
-		if (!q->gone)
+		if (!q->gone) {
 			q->run = collector_update(t->collector, q->target);
+			tracer_coverage(t->tracer, q->target, &q->coverage);
+		}
 		live_look(q->live, q->run, each_vcpu, now_ns());
 	}
 }
@@ -168,15 +169,13 @@ static void look(struct top *t)
 
 static void print_text(struct top *t, const struct qemu *q)
 {
-	struct tracer_coverage coverage;
 	g_autoptr(GDateTime) now = g_date_time_new_now_local();
 	g_autofree char *clock = g_date_time_format(now, "%T"), *cost = NULL;
 	const struct live *l = q->live;
 	double covered = l->covered_ns ? l->covered_ns : 1;
 	int shown = 0;
 
-	tracer_coverage(t->tracer, q->target, &coverage);
-	cost = screen_cost(&coverage);
+	cost = screen_cost(&q->coverage);
 	printf("%s  QEMU %.*s %s pid %d: held %.1f%%, longest %s, %.0f acquisitions/s, phase %s, "
 	       "lost "
 	       "%llu, %s%s\n",
@@ -207,11 +206,9 @@ static void print_json(struct top *t, const struct qemu *q)
 	g_autoptr(JsonGenerator) generator = json_generator_new();
 	g_autoptr(JsonNode) root = NULL;
 	g_autofree char *line = NULL;
-	struct tracer_coverage coverage;
 	const struct live *l = q->live;
 	int shown = 0;
 
-	tracer_coverage(t->tracer, q->target, &coverage);
 	json_builder_begin_object(b);
 	show_int(b, "format", FORMAT);
 	show_int(b, "at_unix_ns", g_get_real_time() * 1000);
@@ -230,9 +227,9 @@ static void print_json(struct top *t, const struct qemu *q)
 	show_int(b, "hold_max_ns", l->longest_ns);
 	show_text(b, "phase", phase_of(t, q));
 	show_int(b, "lost_total", l->lost);
-	show_text(b, "level", levels[coverage.level]);
+	show_text(b, "level", levels[q->coverage.level]);
 	json_builder_set_member_name(b, "cores");
-	json_builder_add_double_value(b, coverage.cores);
+	json_builder_add_double_value(b, q->coverage.cores);
 	json_builder_set_member_name(b, "sites");
 	json_builder_begin_array(b);
 	live_sort(q->live, t->sort);
@@ -279,8 +276,8 @@ static void draw(struct top *t)
 			.gone = q->gone,
 			.run = q->run,
 			.live = q->live,
+			.coverage = q->coverage,
 		};
-		tracer_coverage(t->tracer, q->target, &shown[i].coverage);
 	}
 	screen_show(t->screen, shown, t->qemus->len, t->interval_ns, t->trouble);
 }

@@ -57,7 +57,7 @@ struct collector *collector_new(const char *label)
 
 static void forget(struct recording *r)
 {
-	if (!r->run)
+	if (!r->holds)
 		return;
 	run_free(r->run);
 	g_array_unref(r->holds);
@@ -660,5 +660,14 @@ struct run *collector_end(struct collector *c, int target, const char *why)
 	run = collector_update(c, target);
 	g_clear_pointer(&c->recordings[target].unwinder, unwinder_free);
 	run->ended = run_string(run, why);
+	return run;
+}
+
+struct run *collector_take(struct collector *c, int target, const char *why)
+{
+	struct run *run = collector_end(c, target, why);
+
+	c->recordings[target].run = NULL;
+	collector_forget(c, target);
 	return run;
 }

@@ -26,8 +26,10 @@ void collector_begin(struct collector *c, int target);
 struct run *collector_update(struct collector *c, int target);
 /* The same as it stands: marks are always up to date, the rest as of the last update. */
 const struct run *collector_run(const struct collector *c, int target);
-/* Detach, take what is left and say why it ended. */
+/* Detach, take what is left and say why it ended. A target that comes later may take its place. */
 struct run *collector_end(struct collector *c, int target, const char *why);
+/* The same, and its place is free: the run is the caller's, run_free(). */
+struct run *collector_take(struct collector *c, int target, const char *why);
 /* Detach and keep nothing: the target's run is gone, and what the tracer has of it. */
 void collector_forget(struct collector *c, int target);
 

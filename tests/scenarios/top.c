@@ -119,6 +119,79 @@ static void as_json(void)
 	g_assert_cmpfloat(covered, >, 1e9);
 }
 
+/* ---- those that come and go ---- */
+
+static struct lab_process *named(const char *name, pid_t *pid)
+{
+	const char *argv[] = {
+		lab_program("lockdance"),
+		"-e",
+		"thread CPU 0/TCG; repeat 30000; lock dance-a.c:1; unlock; idle 2000; "
+		"end",
+		"--",
+		"-name",
+		name,
+		NULL};
+	struct lab_process *p = lab_process_new(argv, NULL, NULL);
+
+	g_assert_nonnull(p);
+	*pid = lab_process_pid(p);
+	return p;
+}
+
+/* Waits for a JSON line with this process in it, gone or not. */
+static bool tells(struct lab_process *top, pid_t pid, bool gone)
+{
+	g_autofree char *text = g_strdup_printf("\"pid\":%d,", (int)pid);
+
+	for (int i = 0; i < PATIENCE_MS / 20; i++) {
+		g_autofree char *out = lab_process_stdout(top);
+		g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
+
+		for (char **line = lines; *line && line[1]; line++)
+			if (strstr(*line, text) && (strstr(*line, "\"gone\":true") != NULL) == gone)
+				return true;
+		if (!lab_process_running(top))
+			return false;
+		g_usleep(20000);
+	}
+	return false;
+}
+
+/* One comes in the interval in which another went, and has its place in the kernel: both are told.
+ */
+static void newcomers(void)
+{
+	g_autofree char *name = g_strdup_printf("top-%d", (int)getpid()), *says = NULL;
+	struct lab_process *top = bqlstat("top", "-M", name, "-d", "1s", "--json", NULL), *d;
+	pid_t pid, before;
+	int code;
+
+	d = named(name, &pid);
+	if (!tells(top, pid, false)) {
+		says = lab_process_stderr(top);
+		lab_process_free(top);
+		lab_process_free(d);
+		if (!skipped(says))
+			g_error("%s", says);
+		return;
+	}
+	for (int i = 0; i < 4; i++) {
+		before = pid;
+		lab_process_free(d);
+		g_usleep(100000); /* it is seen to go before the next one comes */
+		d = named(name, &pid);
+		g_assert_true(tells(top, before, true));
+		g_assert_true(tells(top, pid, false));
+	}
+	lab_process_kill(top, SIGINT);
+	says = outcome(top, &code);
+	lab_process_free(top);
+	lab_process_free(d);
+	if (code)
+		g_error("%d: %s", code, says);
+}
+
 /* ---- on a terminal ---- */
 
 struct terminal {
@@ -316,6 +389,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/top/text", as_text);
 	g_test_add_func("/top/json", as_json);
+	g_test_add_func("/top/newcomers", newcomers);
 	g_test_add_func("/top/terminal", on_terminal);
 	g_test_add_data_func("/top/terminal/ctrl-c", GINT_TO_POINTER(0), ends_by_signal);
 	g_test_add_data_func("/top/terminal/sigterm", GINT_TO_POINTER(SIGTERM), ends_by_signal);
