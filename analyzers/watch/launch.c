@@ -85,13 +85,27 @@ static void go_on(const struct tracee *t, int signal)
 	ptrace(t->loader ? PTRACE_SYSCALL : PTRACE_CONT, t->pid, NULL, (void *)(long)signal);
 }
 
+/* A child that was just made is ours, too, long before its first stop is heard of. */
+static void adopt(struct hunt *h, pid_t parent, int event)
+{
+	unsigned long child;
+
+	if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK &&
+	    event != PTRACE_EVENT_CLONE)
+		return;
+	if (!ptrace(PTRACE_GETEVENTMSG, parent, NULL, &child))
+		tracee_of(h, child);
+}
+
 /* One stop of one tracee. It goes on unless it is the one. */
 static void stopped(struct hunt *h, pid_t pid, int status)
 {
-	struct tracee *t = tracee_of(h, pid);
 	int signal = WSTOPSIG(status), event = status >> 16;
 	bool look = false;
+	struct tracee *t;
 
+	adopt(h, pid, event);
+	t = tracee_of(h, pid); /* after what may have moved it */
 	if (event == PTRACE_EVENT_EXEC) {
 		t->loader = runs_loader(pid);
 		t->in_syscall = true; /* execve's own exit comes next */
@@ -134,19 +148,35 @@ static void look(struct hunt *h)
 	}
 }
 
-/* Let everyone go, the found one last of all its family. */
-static void let_go(struct hunt *h)
+/* Only a stopped tracee can be let go. Those that are nobody's tracee any more are forgotten. */
+static void interrupt(struct hunt *h)
 {
 	for (guint i = 0; i < h->tracees->len; i++) {
 		pid_t pid = g_array_index(h->tracees, struct tracee, i).pid;
-		int status, signal = 0;
 
-		if (pid == h->found)
+		if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL))
+			g_array_remove_index_fast(h->tracees, i--);
+	}
+}
+
+/*
+ * Let everyone go, the found one last of all its family. In whatever order they stop: who waits in
+ * vfork() stops only when its child has been let go.
+ */
+static void let_go(struct hunt *h)
+{
+	int status, signal;
+	pid_t pid;
+
+	drop(h, h->found);
+	interrupt(h);
+	while (h->tracees->len && (pid = waitpid(-1, &status, __WALL)) > 0) {
+		drop(h, pid);
+		if (!WIFSTOPPED(status))
 			continue;
-		/* Only a stopped tracee can be let go. */
-		ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
-		if (waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status))
-			continue;
+		adopt(h, pid, status >> 16);
+		interrupt(h);
+		signal = 0;
 		if (!(status >> 16) && WSTOPSIG(status) != (SIGTRAP | 0x80))
 			signal = WSTOPSIG(status);
 		ptrace(PTRACE_DETACH, pid, NULL, (void *)(long)signal);
