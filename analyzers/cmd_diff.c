@@ -25,11 +25,8 @@ static int write_html(const struct compared *compared, const struct render_diff_
 		      const char *path)
 {
 	g_autofree char *html = render_diff_html(compared, how);
-	g_autoptr(GError) error = NULL;
 
-	if (g_file_set_contents(path, html, -1, &error))
-		return EXIT_DONE;
-	return command_fail(EXIT_CANNOT, "cannot write %s: %s", path, error->message);
+	return command_write_page(path, html);
 }
 
 static int print(const struct compared *compared, const struct render_diff_options *how,

@@ -72,7 +72,6 @@ static int show(struct source *source, const GArray *runs, const struct options 
 static int write_page(struct source *source, const GArray *runs, const struct options *o)
 {
 	g_autofree char *page = NULL;
-	g_autoptr(GError) error = NULL;
 	struct store_error err;
 	struct run *run;
 
@@ -85,9 +84,7 @@ static int write_page(struct source *source, const GArray *runs, const struct op
 			&run, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	page = render_html(run);
-	if (!g_file_set_contents(o->html, page, -1, &error))
-		return command_fail(EXIT_CANNOT, "cannot write %s: %s", o->html, error->message);
-	return EXIT_DONE;
+	return command_write_page(o->html, page);
 }
 
 static int report(const struct command *command, int argc, char **argv)

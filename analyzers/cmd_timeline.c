@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "analyzers/command.h"
 #include "analyzers/render/perfetto.h"
@@ -129,6 +130,15 @@ static int draw(struct timeline *t, char **paths, const struct perfetto_options 
 	return t->damaged ? EXIT_CANNOT : EXIT_DONE;
 }
 
+/* Whether the trace would take the place of what is to be drawn. */
+static bool is_output(const struct timeline *t, const char *path)
+{
+	struct stat in, out;
+
+	return !stat(path, &in) && !stat(t->output, &out) && in.st_dev == out.st_dev &&
+	       in.st_ino == out.st_ino;
+}
+
 static int timeline(const struct command *command, int argc, char **argv)
 {
 	struct timeline t = {};
@@ -155,7 +165,15 @@ static int timeline(const struct command *command, int argc, char **argv)
 		code = command_fail(EXIT_USAGE, "--run goes with one recording only");
 	else {
 		options.replace = t.force;
-		code = draw(&t, argv + 1, &options);
+		code = EXIT_DONE;
+		for (int i = 1; i < argc && code == EXIT_DONE; i++)
+			if (is_output(&t, argv[i]))
+				code = command_fail(EXIT_USAGE,
+						    "%s is what is to be drawn: give the trace "
+						    "another name",
+						    argv[i]);
+		if (code == EXIT_DONE)
+			code = draw(&t, argv + 1, &options);
 	}
 	g_free(t.output);
 	g_free(t.shortest);

@@ -2,9 +2,13 @@
 /*
  * What the subcommands share: options, help, durations, failures.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "analyzers/command.h"
 
@@ -37,6 +41,78 @@ bool command_options(const struct command *command, const GOptionEntry *options,
 			     command->name);
 	g_option_context_free(context);
 	return ok;
+}
+
+/* 0, or an errno. Closes the file. */
+static int write_and_close(int fd, const char *text)
+{
+	size_t left = strlen(text);
+	int error = 0;
+
+	while (left && !error) {
+		ssize_t n = write(fd, text, left);
+
+		if (n < 0 && errno != EINTR)
+			error = errno;
+		if (n > 0) {
+			text += n;
+			left -= n;
+		}
+	}
+	if (close(fd) && !error)
+		error = errno;
+	return error;
+}
+
+static bool is_page(const char *path)
+{
+	char start[16] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof(start) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return !n || (n > 0 && !g_ascii_strncasecmp(start, "<!doctype html", 14));
+}
+
+/* Beside the old one, and in its place when it is whole. 0, or an errno. */
+static int replace(const char *path, const char *text)
+{
+	g_autofree char *fresh = g_strdup_printf("%s.XXXXXX", path);
+	int fd = g_mkstemp_full(fresh, O_WRONLY | O_CLOEXEC, 0666), error;
+
+	if (fd < 0)
+		return errno;
+	error = write_and_close(fd, text);
+	if (!error && rename(fresh, path))
+		error = errno;
+	if (error)
+		unlink(fresh);
+	return error;
+}
+
+int command_write_page(const char *path, const char *html)
+{
+	g_autofree char *real = realpath(path, NULL);
+	struct stat st;
+	int error, fd;
+
+	if (!real || stat(real, &st)) {
+		error = replace(path, html);
+	} else if (S_ISREG(st.st_mode)) {
+		if (!is_page(real))
+			return command_fail(EXIT_CANNOT,
+					    "%s exists, is no page, and is left as it is: give "
+					    "another name",
+					    path);
+		error = replace(real, html);
+	} else {
+		fd = open(real, O_WRONLY | O_CLOEXEC);
+		error = fd < 0 ? errno : write_and_close(fd, html);
+	}
+	if (error)
+		return command_fail(EXIT_CANNOT, "cannot write %s: %s", path, g_strerror(error));
+	return EXIT_DONE;
 }
 
 bool command_percent(const char *text, double *share)

@@ -40,6 +40,11 @@ int command_fail(int code, const char *format, ...) G_GNUC_PRINTF(2, 3);
  */
 bool command_options(const struct command *command, const GOptionEntry *options, int *argc,
 		     char ***argv);
+/*
+ * Write a page: whole or not at all, over an older page but never over anything else, such as a
+ * recording; into a device or pipe as it is. An exit code, after a sentence.
+ */
+int command_write_page(const char *path, const char *html);
 /* "500us", "1ms", "2.5s", "10m"; a bare number counts `unit_ns` each. */
 bool command_duration(const char *text, uint64_t unit_ns, uint64_t *ns);
 /* "5", "0.5%": 0.05, 0.005; at most 100%. */

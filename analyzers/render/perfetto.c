@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -170,7 +172,7 @@ struct recent {
 };
 
 struct perfetto {
-	char *path;
+	char *path, *fresh; /* the same, but while another is replaced */
 	gzFile file;
 	int error;
 	GByteArray *out;
@@ -198,26 +200,53 @@ static int fail(struct perfetto_error *err, int code, const char *format, ...)
 	return code;
 }
 
+static void forget(struct perfetto *p)
+{
+	g_clear_pointer(&p->pids, g_hash_table_unref);
+	g_clear_pointer(&p->out, g_byte_array_unref);
+	g_free(p->fresh);
+	g_free(p->path);
+	g_free(p);
+}
+
+/* Beside the one that it replaces in the end: until then that stays as it is. */
+static int open_fresh(struct perfetto *p)
+{
+	g_free(p->fresh);
+	p->fresh = g_strdup_printf("%s.XXXXXX", p->path);
+	return g_mkstemp_full(p->fresh, O_WRONLY | O_CLOEXEC, 0666);
+}
+
 int perfetto_create(const char *path, const struct perfetto_options *options,
 		    struct perfetto **perfetto, struct perfetto_error *err)
 {
-	int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (options->replace ? O_TRUNC : O_EXCL);
 	struct perfetto *p;
 	struct stat st;
+	char *real;
 	int fd;
 
 	/* A device or a pipe would be removed should the writing fail. */
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return fail(err, -EEXIST, "%s is not a regular file: give another name", path);
-	fd = open(path, flags, 0644);
-
-	if (fd < 0 && errno == EEXIST)
-		return fail(err, -EEXIST,
-			    "%s exists and is left as it is: give another name, or --force", path);
-	if (fd < 0)
-		return fail(err, -errno, "cannot write %s: %s", path, strerror(errno));
 	p = g_new0(struct perfetto, 1);
-	p->path = g_strdup(path);
+	real = options->replace ? realpath(path, NULL) : NULL;
+	p->path = g_strdup(real ? real : path);
+	p->fresh = g_strdup(p->path);
+	if (real)
+		fd = open_fresh(p);
+	else
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	free(real);
+	if (fd < 0) {
+		int error = errno;
+
+		forget(p);
+		if (error == EEXIST)
+			return fail(err, -EEXIST,
+				    "%s exists and is left as it is: give another name, or --force",
+				    path);
+		return fail(err, -error, "cannot write %s: %s", path, strerror(error));
+	}
 	p->file = gzdopen(fd, g_str_has_suffix(path, ".gz") ? "wb" : "wbT");
 	p->out = g_byte_array_sized_new(FLUSH_BYTES * 2);
 	p->options = *options;
@@ -798,14 +827,6 @@ const struct perfetto_counts *perfetto_counts(const struct perfetto *p)
 	return &p->counts;
 }
 
-static void forget(struct perfetto *p)
-{
-	g_hash_table_unref(p->pids);
-	g_byte_array_unref(p->out);
-	g_free(p->path);
-	g_free(p);
-}
-
 int perfetto_close(struct perfetto *p, struct perfetto_error *err)
 {
 	int ret = 0;
@@ -814,8 +835,10 @@ int perfetto_close(struct perfetto *p, struct perfetto_error *err)
 	errno = 0;
 	if (gzclose(p->file) != Z_OK && !p->error)
 		p->error = errno ? errno : EIO;
+	if (!p->error && strcmp(p->fresh, p->path) && rename(p->fresh, p->path))
+		p->error = errno;
 	if (p->error) {
-		unlink(p->path);
+		unlink(p->fresh);
 		if (p->error == ENOSPC)
 			ret = fail(err, -ENOSPC, "the disk is full: %s was not written", p->path);
 		else
@@ -831,6 +854,6 @@ void perfetto_abandon(struct perfetto *p)
 	if (!p)
 		return;
 	gzclose(p->file);
-	unlink(p->path);
+	unlink(p->fresh);
 	forget(p);
 }

@@ -4,6 +4,9 @@
  * called nothing, that 20% more is found, and that its pages open in a browser.
  */
 #include <math.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <glib/gstdio.h>
 
@@ -153,6 +156,44 @@ static void wrong_usage(void)
 	expect(DIFF(stall, same, "-a", "stock", "-b", "one"), 3, "", "different scenarios");
 	expect(DIFF(stall, stall, "-a", "stock", "-b", "stock"), 3, "", "same recording");
 	expect(DIFF(stall, "--html", "/nowhere/page.html"), 3, "", "cannot write");
+}
+
+static void copy(const char *from, const char *to)
+{
+	g_autofree char *bytes = NULL;
+	gsize size;
+
+	g_assert_true(g_file_get_contents(from, &bytes, &size, NULL));
+	g_assert_true(g_file_set_contents(to, bytes, size, NULL));
+}
+
+/* A page goes over an older one, and over nothing else: not over a recording, nor a device. */
+static void page_places(void)
+{
+	g_autofree char *stall = source_file(STALL), *mine = fresh_path("mine.bql");
+	g_autofree char *page = fresh_path("page.html"), *link = fresh_path("link.html");
+	g_autofree char *device = fresh_path("full");
+	struct run *run;
+	struct stat st;
+
+	copy(stall, mine);
+	expect(DIFF(stall, "--html", mine), 3, "", "is no page, and is left as it is");
+	expect(run_diff((const char *const[]){"report", "-r", "1", "-H", mine, mine, NULL}), 3, "",
+	       "is no page, and is left as it is");
+	run = load(mine, 1);
+	run_free(run);
+	g_assert_cmpint(symlink(page, link), ==, 0);
+	for (int i = 0; i < 2; i++)
+		expect(DIFF(stall, "--html", page), 0, "", "");
+	expect(DIFF(stall, "--html", link), 0, "", "");
+	g_assert_cmpint(lstat(link, &st), ==, 0);
+	g_assert_true(S_ISLNK(st.st_mode));
+	/* As /dev/full is; not that one, which would be lost should this fail. */
+	if (mknod(device, S_IFCHR | 0600, makedev(1, 7)))
+		return;
+	expect(DIFF(stall, "--html", device), 3, "", "No space left");
+	g_assert_cmpint(stat(device, &st), ==, 0);
+	g_assert_true(S_ISCHR(st.st_mode));
 }
 
 static void json(void)
@@ -562,5 +603,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/diff/finds-slowdown", finds_slowdown);
 	g_test_add_func("/diff/pages", pages);
 	g_test_add_func("/diff/shipped-pages", shipped_pages);
+	g_test_add_func("/diff/page-places", page_places);
 	return g_test_run();
 }

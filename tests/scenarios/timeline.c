@@ -437,6 +437,20 @@ static void test_refusals(void)
 	lab_process_free(p);
 	g_assert_cmpint(code, ==, 0);
 	drawing_free(drawing_read(text));
+	/* Told or not: never what is being drawn, and not for a trace that cannot be drawn. */
+	p = bqlstat("timeline", "-f", "-o", file, text, file, NULL);
+	g_free(forced);
+	forced = outcome(p, &code);
+	lab_process_free(p);
+	g_assert_cmpint(code, ==, 2);
+	g_assert_nonnull(strstr(forced, "is what is to be drawn"));
+	p = bqlstat("timeline", "-f", "-o", text, broken, NULL);
+	g_free(forced);
+	forced = outcome(p, &code);
+	lab_process_free(p);
+	g_assert_cmpint(code, ==, 3);
+	drawing_free(drawing_read(text));
+	refuses(file, text, "exists");
 }
 
 static void test_full_disk(void)
