@@ -53,6 +53,7 @@ struct record {
 	pid_t child;   /* the command, 0: none or reaped */
 	bool shown;    /* a progress line stands on the terminal */
 	unsigned ends; /* QEMUs whose recording has ended */
+	char trouble[sizeof(((struct store_error *)NULL)->text)]; /* said last of a failed save */
 	int code;
 };
 
@@ -139,6 +140,10 @@ static int save_target(struct record *r, struct target *t)
 
 	if (store_save(r->store, t->run, &err)) {
 		wipe_progress(r);
+		/* Each further try would say the same. */
+		if (!strcmp(r->trouble, err.text))
+			return EXIT_CANNOT;
+		g_strlcpy(r->trouble, err.text, sizeof(r->trouble));
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	}
 	t->saved = t->ended;
@@ -272,10 +277,10 @@ static void say_done(struct record *r, const struct run *run)
 	if (r->quiet)
 		return;
 	fprintf(stderr,
-		"bqlstat: run %d: process %u, %s %s: %llu acquisitions, longest hold %s, "
+		"bqlstat: run %d: process %u, %s %s: %llu acquisition%s, longest hold %s, "
 		"lost %llu\n",
 		(int)run->id, run->pid, render_duration(duration, run->duration_ns), run->ended,
-		(unsigned long long)run_acquired(run),
+		(unsigned long long)run_acquired(run), run_acquired(run) == 1 ? "" : "s",
 		render_duration(held, h ? run_hold_ns(run, h->hold_ns) : 0),
 		(unsigned long long)run_lost(run));
 }
@@ -425,6 +430,8 @@ static int watch(struct record *r)
 	if (save(r) != EXIT_DONE)
 		r->code = EXIT_CANNOT;
 	wipe_progress(r);
+	if (r->discover && !r->ends && !r->quiet)
+		fprintf(stderr, "bqlstat: no QEMU matched %s: nothing was recorded\n", r->match);
 	return r->code;
 }
 
@@ -440,6 +447,14 @@ static int find_running(struct record *r)
 	return EXIT_DONE;
 }
 
+static bool is_listed(const struct record *r, pid_t pid)
+{
+	for (unsigned i = 0; i < r->pid_list->len; i++)
+		if (g_array_index(r->pid_list, pid_t, i) == pid)
+			return true;
+	return false;
+}
+
 static bool parse_pids(struct record *r)
 {
 	g_auto(GStrv) words = g_strsplit(r->pids, ",", -1);
@@ -449,7 +464,8 @@ static bool parse_pids(struct record *r)
 
 		if (!g_ascii_string_to_unsigned(*word, 10, 1, G_MAXINT32, &pid, NULL))
 			return false;
-		g_array_append_vals(r->pid_list, &(pid_t){pid}, 1);
+		if (!is_listed(r, pid))
+			g_array_append_vals(r->pid_list, &(pid_t){pid}, 1);
 	}
 	return r->pid_list->len;
 }
@@ -460,8 +476,8 @@ static bool understand(struct record *r, const char **wrong)
 	if (!r->output)
 		*wrong = "say where to put it: -o FILE";
 	else if (!!r->pids + !!r->command + !!r->match != 1)
-		*wrong = "say what to record: -p PID, --match PATTERN, or -- and a command that "
-			 "starts a QEMU";
+		*wrong = "say what to record, one of -p PID, --match PATTERN, or -- and a command "
+			 "that starts a QEMU";
 	else if (r->until && strcmp(r->until, "exit") && strcmp(r->until, "migration"))
 		*wrong = "--until wants exit or migration";
 	else if (r->pids && !parse_pids(r))

@@ -49,9 +49,9 @@ static void usage(FILE *out)
 	      "\n"
 	      "LOADVM_DISABLE=1 in the environment leaves QEMU as it is. LOADVM_CONTROL is "
 	      "another\n"
-	      "way to say --control, LOADVM_TRACE=usdt or lttng to say those, LOADVM_LIB names the "
-	      "library to preload instead of the one\n"
-	      "installed with this program.\n"
+	      "way to say --control, LOADVM_TRACE=usdt or lttng to say those, LOADVM_LIB names "
+	      "the\n"
+	      "library to preload instead of the one installed with this program.\n"
 	      "Exits 2 on wrong usage, 3 when QEMU cannot be started; else it becomes QEMU.\n",
 	      out);
 }
@@ -179,6 +179,22 @@ static int check(const char *library, const char *target, bool json)
 	return r ? EXIT_CANNOT : 0;
 }
 
+static int wrong_usage(const char *sentence)
+{
+	fprintf(stderr, "loadvm: %s (`loadvm --help` tells how)\n", sentence);
+	return EXIT_USAGE;
+}
+
+static int wrong_option(int opt, char **argv)
+{
+	char name[] = {'-', (char)optopt, 0}, sentence[128];
+
+	snprintf(sentence, sizeof(sentence),
+		 opt == ':' ? "%.80s wants a value" : "there is no option %.80s",
+		 strncmp(argv[optind - 1], "--", 2) && optopt ? name : argv[optind - 1]);
+	return wrong_usage(sentence);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -199,8 +215,9 @@ int main(int argc, char **argv)
 	bool json = false;
 	int opt;
 
-	/* "+": what follows the command's name is the command's. */
-	while ((opt = getopt_long(argc, argv, "+p:C:utqc:jlhV", options, NULL)) != -1) {
+	/* "+": what follows the command's name is the command's. ":": a missing value is told. */
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, "+:p:C:utqc:jlhV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'p':
 			policy = optarg;
@@ -233,8 +250,7 @@ int main(int argc, char **argv)
 			puts("loadvm " BQLSTAT_VERSION);
 			return 0;
 		default:
-			usage(stderr);
-			return EXIT_USAGE;
+			return wrong_option(opt, argv);
 		}
 	}
 	if (!policy_find(policy)) {
@@ -242,11 +258,16 @@ int main(int argc, char **argv)
 			policy);
 		return EXIT_USAGE;
 	}
-	/* A command, or a question about one. */
-	if ((optind == argc) != !!target || (json && !target)) {
+	if (argc == 1) {
 		usage(stderr);
 		return EXIT_USAGE;
 	}
+	if (target && optind < argc)
+		return wrong_usage("--check starts nothing: what is it to look at, or to start?");
+	if (json && !target)
+		return wrong_usage("--json goes with --check");
+	if (!target && optind == argc)
+		return wrong_usage("say what to start: -- QEMU [ARGUMENT...]");
 
 	if (find_library(library))
 		return EXIT_CANNOT;

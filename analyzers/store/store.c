@@ -27,7 +27,8 @@ int store_sqlite_failed(struct store *store, struct store_error *err)
 {
 	switch (sqlite3_errcode(store->db) & 0xff) {
 	case SQLITE_FULL:
-		return store_fail(err, -ENOSPC, "the disk is full: %s holds what was saved before",
+		return store_fail(err, -ENOSPC,
+				  "the disk is full: in %s is what was saved before, if anything",
 				  store->path);
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
