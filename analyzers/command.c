@@ -24,18 +24,39 @@ int command_fail(int code, const char *format, ...)
 	return code;
 }
 
+/* As GLib words it, but readable in every locale. */
+static void print_help(GOptionContext *context)
+{
+	g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+	g_auto(GStrv) parts = g_strsplit(help, "\u2026", -1);
+	g_autofree char *text = g_strjoinv("...", parts);
+
+	fputs(text, stdout);
+}
+
 bool command_options(const struct command *command, const GOptionEntry *options, int *argc,
 		     char ***argv)
 {
 	g_autofree char *prgname = g_strdup_printf("bqlstat %s", command->name);
 	GOptionContext *context = g_option_context_new(command->usage);
 	g_autoptr(GError) error = NULL;
+	gboolean help = FALSE;
+	const GOptionEntry own[] = {
+		{"help", 'h', 0, G_OPTION_ARG_NONE, &help, "show this", NULL},
+		{},
+	};
 	bool ok;
 
 	g_set_prgname(prgname);
 	g_option_context_set_summary(context, command->help);
+	g_option_context_set_help_enabled(context, FALSE);
 	g_option_context_add_main_entries(context, options, NULL);
+	g_option_context_add_main_entries(context, own, NULL);
 	ok = g_option_context_parse(context, argc, argv, &error);
+	if (ok && help) {
+		print_help(context);
+		exit(EXIT_DONE);
+	}
 	if (!ok)
 		command_fail(EXIT_USAGE, "%s: `bqlstat help %s` tells how", error->message,
 			     command->name);

@@ -116,7 +116,54 @@ static void show_thinnings(FILE *out, const struct run *run)
 	}
 }
 
-static void show_head(FILE *out, const struct run *run, const struct render_options *o)
+/* Who, and why: the first that a reader wants to know. */
+static void show_longest(FILE *out, struct run *run)
+{
+	g_autoptr(GPtrArray) longest = run_longest(run, 1);
+	const struct hold *h = longest->len ? longest->pdata[0] : NULL;
+	g_autofree char *site = h ? render_site(run, h->site) : NULL;
+	const struct phase_at *at;
+	uint64_t held;
+
+	if (!h)
+		return;
+	held = run_hold_ns(run, h->hold_ns);
+	at = h->longest_ns > h->hold_ns / 2 ? &h->at_longest : &h->at_begin;
+	fprintf(out, "  longest     %s by %s at %s", D(held),
+		run_who(run, &g_array_index(run->threads, struct thread, h->thread), true), site);
+	if (at->phase) {
+		g_autofree char *phase = phase_text(at);
+
+		fprintf(out, ", in %s", phase);
+	}
+	if (h->blocked[0].count && h->blocked[0].ns > held / 2)
+		fprintf(out, ", asleep in %s for %s", cause_text(h->blocked[0].cause),
+			D(MIN(h->blocked[0].ns, held)));
+	else if (h->runnable_ns > held / 2)
+		fprintf(out, ", waiting for a CPU for %s", D(MIN(h->runnable_ns, held)));
+	fputc('\n', out);
+}
+
+static void show_longest_wait(FILE *out, struct run *run)
+{
+	g_autoptr(GArray) rows = run_rows(run, true);
+	const struct row *worst = NULL;
+	g_autofree char *site = NULL;
+
+	for (unsigned i = 0; i < rows->len; i++) {
+		const struct row *r = &g_array_index(rows, struct row, i);
+
+		if (r->waits && (!worst || r->wait_max_ns > worst->wait_max_ns))
+			worst = r;
+	}
+	if (!worst)
+		return;
+	site = render_site(run, worst->site);
+	fprintf(out, "  waited      at most %s: %s at %s\n", D(worst->wait_max_ns), worst->who,
+		site);
+}
+
+static void show_head(FILE *out, struct run *run, const struct render_options *o)
 {
 	g_autoptr(GDateTime) utc = g_date_time_new_from_unix_local(run->begin_unix_ns / 1000000000);
 	g_autofree char *when = utc ? g_date_time_format(utc, "%F %T") : g_strdup("?");
@@ -130,9 +177,11 @@ static void show_head(FILE *out, const struct run *run, const struct render_opti
 	fprintf(out, "  recorded    %s from %s, %s\n", D(run->duration_ns), when,
 		*run->ended ? run->ended : "cut short: bqlstat was killed");
 	show_thinnings(out, run);
-	fprintf(out, "  lock        held %.1f%% of the time: %s in %llu acquisitions\n",
+	fprintf(out, "  lock        held %.1f%% of the time: %s in %llu acquisition%s\n",
 		covered ? 100.0 * held / covered : 0, D(held),
-		(unsigned long long)run_acquired(run));
+		(unsigned long long)run_acquired(run), run_acquired(run) == 1 ? "" : "s");
+	show_longest(out, run);
+	show_longest_wait(out, run);
 	show_lost(out, run);
 	fprintf(out, "  %-11s %s\n", strcmp(run->source, "lttng") ? "probe cost" : "source", cost);
 	if (run->points->len)

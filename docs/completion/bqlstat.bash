@@ -35,6 +35,14 @@ _bqlstat_after_dashes()
 	return 1
 }
 
+# A scenario that is shipped, or a file.
+_bqlstat_scenarios()
+{
+	_bqlstat_files -f
+	COMPREPLY+=($(compgen -W "$(bqlstat bench --list 2>/dev/null | grep -o '^[^ ]\+')" \
+		-- "${COMP_WORDS[COMP_CWORD]}"))
+}
+
 _bqlstat_pids()
 {
 	_bqlstat_words "$(pgrep -f '^[^ ]*(qemu-system-|qemu-kvm)' 2>/dev/null)"
@@ -98,7 +106,8 @@ _bqlstat()
 	lttng:-[db] | lttng:--duration | lttng:--buffer) return ;;
 	timeline:-o | timeline:--output) _bqlstat_files -f; return ;;
 	timeline:-[rs] | timeline:--run | timeline:--shortest) return ;;
-	bench:-o | bench:--output | bench:-s | bench:--scenario | diff:-H | diff:--html | report:-H | report:--html) _bqlstat_files -f; return ;;
+	bench:-s | bench:--scenario) _bqlstat_scenarios; return ;;
+	bench:-o | bench:--output | diff:-H | diff:--html | report:-H | report:--html) _bqlstat_files -f; return ;;
 	bench:-[abnwt] | bench:--[ab] | bench:--runs | bench:--warm-ups | bench:--threshold) return ;;
 	diff:-[abfMLPS] | diff:--[ab] | diff:--fail-on | diff:--margin | diff:--least | diff:--alpha | diff:--seed) return ;;
 	report:-[rt] | report:--run | report:--top) return ;;

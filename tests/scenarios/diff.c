@@ -122,6 +122,22 @@ static void told_apart(void)
 	g_unlink(copy);
 }
 
+/* The first lines of a report answer who held the lock longest, and why. */
+static void report_answers(void)
+{
+	g_autofree char *stall = source_file(STALL);
+	struct said said = run_diff((const char *const[]){"report", "-r", "1", stall, NULL});
+	const char *answer = strstr(said.out, "  longest     1.15 s by main at "
+					      "util/main-loop.c:318, in ram, asleep in futex for ");
+	const char *waited = strstr(said.out, "  waited      at most 1.04 ms: RCU at util/rcu.c:");
+
+	g_assert_cmpint(said.code, ==, 0);
+	g_assert_nonnull(answer);
+	g_assert_nonnull(waited);
+	g_assert_true(answer < waited && waited < strstr(said.out, "Who held the lock"));
+	clear(&said);
+}
+
 static void gates(void)
 {
 	g_autofree char *stall = source_file(STALL), *same = source_file(SAME);
@@ -596,6 +612,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/diff/says", says);
 	g_test_add_func("/diff/told-apart", told_apart);
+	g_test_add_func("/diff/report", report_answers);
 	g_test_add_func("/diff/json", json);
 	g_test_add_func("/diff/gates", gates);
 	g_test_add_func("/diff/wrong-usage", wrong_usage);
