@@ -182,6 +182,9 @@ static void print_text(struct top *t, const struct qemu *q)
 	       clock, (int)strcspn(q->run->qemu_version, " "), q->run->qemu_version, q->name,
 	       (int)q->pid, 100 * l->held, D(l->longest_ns), l->acquired * 1e9 / covered,
 	       phase_of(t, q), (unsigned long long)l->lost, cost, q->gone ? ", has exited" : "");
+	if (l->holding_ns >= THRESHOLD_NS)
+		printf("  held now, for %s, by %s at %s\n", D(l->holding_ns), l->holding_who,
+		       l->holding_site);
 	printf("  %-36s %-13s %9s %7s %9s %8s %9s %9s\n", "call site", "who", "count/s", "held",
 	       "longest", "waiting", "max", "blocked");
 	live_sort(q->live, t->sort);
@@ -225,6 +228,9 @@ static void print_json(struct top *t, const struct qemu *q)
 	json_builder_set_member_name(b, "held_ratio");
 	json_builder_add_double_value(b, l->held);
 	show_int(b, "hold_max_ns", l->longest_ns);
+	show_int(b, "holding_ns", l->holding_ns);
+	show_text(b, "holding_site", l->holding_ns ? l->holding_site : "");
+	show_text(b, "holding_who", l->holding_ns ? l->holding_who : "");
 	show_text(b, "phase", phase_of(t, q));
 	show_int(b, "lost_total", l->lost);
 	show_text(b, "level", levels[q->coverage.level]);

@@ -39,6 +39,8 @@ void live_free(struct live *live)
 		return;
 	g_ptr_array_unref(live->rows);
 	g_hash_table_unref(live->sums);
+	g_free(live->holding_site);
+	g_free(live->holding_who);
 	g_free(live);
 }
 
@@ -135,15 +137,24 @@ static void add_row(struct live *live, const struct run *run, const struct sum *
 }
 
 /* Part of the interval in which somebody held the lock and holds it still. */
-static uint64_t still_held(struct live *live, const struct run *run, uint64_t now_ns)
+static uint64_t still_held(struct live *live, struct run *run, uint64_t now_ns)
 {
 	uint64_t held = 0;
 
+	g_clear_pointer(&live->holding_site, g_free);
+	g_clear_pointer(&live->holding_who, g_free);
+	live->holding_ns = 0;
 	for (unsigned i = 0; i < run->holds->len; i++) {
 		const struct hold *h = &g_array_index(run->holds, struct hold, i);
 
 		if (!h->unfinished)
 			continue;
+		if (live->holding_ns)
+			continue; /* there is one holder at most */
+		live->holding_ns = h->hold_ns;
+		live->holding_site = render_site(run, h->site);
+		live->holding_who = g_strdup(
+			run_who(run, &g_array_index(run->threads, struct thread, h->thread), true));
 		live->longest_ns = MAX(live->longest_ns, h->hold_ns);
 		held = less(now_ns, MAX(h->begin_ns, live->last_ns));
 	}

@@ -34,6 +34,9 @@ struct live {
 	uint64_t acquired;
 	double held;
 	uint64_t longest_ns;
+	/* Who holds it still, and for how long by now; NULL: nobody. No row tells of it yet. */
+	char *holding_site, *holding_who;
+	uint64_t holding_ns;
 	uint64_t lost;				 /* since the recording began */
 	struct live_point history[LIVE_HISTORY]; /* oldest first */
 	unsigned points;

@@ -209,7 +209,11 @@ static int show_head(const struct screen *s, const struct screen_qemu *q, unsign
 		put(1, 0, 0, "not watched in this interval; phase %s, lost %llu, %s", q->phase,
 		    (unsigned long long)l->lost, cost);
 	show_sparklines(s, l, 2);
-	return 4;
+	if (l->holding_ns < FELT_NS)
+		return 4;
+	put(4, 0, COLOR_PAIR(COLOUR_FELT) | A_BOLD, "held now, for %s, by %s at %s",
+	    D(l->holding_ns), l->holding_who, l->holding_site);
+	return 5;
 }
 
 /* ---- the list ---- */
@@ -359,7 +363,9 @@ static void show_list(struct screen *s, const struct screen_qemu *q, int y)
 	}
 	if (!n)
 		put(y + 1, 0, A_DIM,
-		    *s->filter ? "nothing that matches took the lock" : "nobody took the lock");
+		    *s->filter		  ? "nothing that matches took the lock"
+		    : q->live->holding_ns ? "nobody else took the lock"
+					  : "nobody took the lock");
 }
 
 /* ---- one site ---- */

@@ -62,6 +62,34 @@ static void as_text(void)
 	g_assert_true(strstr(out, "dance-b.c:2") < strstr(out, "dance-a.c:1"));
 }
 
+/* In the middle of a hold: no row has it yet, and it is told who holds the lock. */
+static void goes_on(void)
+{
+	struct dance d = start_dance("lockdance", "thread CPU 0/TCG; lock dance-a.c:1; "
+						  "sleep 5000000; unlock");
+	struct lab_process *p = bqlstat("top", "-p", d.pid, "-d", "500ms", NULL);
+	bool told;
+	char *says;
+
+	if (!lab_process_expect(p, "acquisitions/s", PATIENCE_MS, NULL)) {
+		says = lab_process_stderr(p);
+		if (!skipped(says))
+			g_error("%s", says);
+		g_free(says);
+		lab_process_free(p);
+		return;
+	}
+	go(&d);
+	told = lab_process_expect(p, "by vCPU 0 at dance-a.c:1", PATIENCE_MS, NULL);
+	says = lab_process_stdout(p);
+	if (!told || !strstr(says, "  held now, for "))
+		g_error("%s", says);
+	g_free(says);
+	lab_process_free(p);
+	danced(&d);
+	g_strfreev(finish(&d));
+}
+
 /* Every acquisition is in one interval, and in no other; it ends with the QEMU. */
 static void as_json(void)
 {
@@ -388,6 +416,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/top/text", as_text);
+	g_test_add_func("/top/goes-on", goes_on);
 	g_test_add_func("/top/json", as_json);
 	g_test_add_func("/top/newcomers", newcomers);
 	g_test_add_func("/top/terminal", on_terminal);
