@@ -206,6 +206,8 @@ int main(int argc, char **argv)
 		{ 0 },
 	};
 	g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+	g_autofree char *folder = g_path_get_dirname(argv[0]), *installed = NULL;
+	g_autofree char *beside = g_build_filename(folder, "bqlstat", NULL);
 	g_autoptr(GError) error = NULL;
 	struct side sides[SIDES] = { { .label = "stock" } };
 	struct store_error err = { "the recordings are not in the file" };
@@ -219,8 +221,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!file) {
-		g_autofree char *folder = g_path_get_dirname(argv[0]);
-
 		file = g_build_filename(folder, "demo.bql", NULL);
 		unlink(file);
 	}
@@ -238,7 +238,8 @@ int main(int argc, char **argv)
 		return 3;
 	}
 	print_table(sides, stall_ms);
-	printf("\nAll of it: bqlstat report %s\n", file);
+	installed = g_find_program_in_path("bqlstat");
+	printf("\nAll of it: %s report %s\n", installed ? "bqlstat" : beside, file);
 	for (int i = 0; i < SIDES; i++) {
 		lab_migration_clear(&sides[i].stall.migration);
 		run_free(sides[i].run);
