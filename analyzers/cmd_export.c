@@ -112,7 +112,7 @@ static int run_export(struct export *x)
 	/* First: a port that is taken is told before anything is loaded. */
 	x->http = http_new(x->listen ? x->listen : LISTEN, &x->book, &why);
 	if (!x->http)
-		return command_fail(EXIT_CANNOT, "%s", why);
+		return command_fail(errno == EINVAL ? EXIT_USAGE : EXIT_CANNOT, "%s", why);
 	if (fleet_new(&x->options, &x->book, &x->fleet, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	code = x->pids ? check_pids(x) : EXIT_DONE;

@@ -382,7 +382,7 @@ static const char *wait_round(struct record *r, uint64_t begin)
 	const char *why = NULL;
 
 	if (r->duration_ns && now - begin >= r->duration_ns)
-		return "for the time asked for";
+		return "until the time was up";
 	if (r->duration_ns)
 		left = MIN(left, (r->duration_ns - (now - begin)) / 1000000 + 1);
 	if (poll(fds, 2, left) > 0 && fds[0].revents &&

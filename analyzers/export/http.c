@@ -335,8 +335,10 @@ struct http *http_new(const char *listen, struct book *book, char **why)
 	const union MHD_DaemonInfo *info;
 	struct http *h;
 
-	if (!at)
+	if (!at) {
+		errno = EINVAL;
 		return NULL;
+	}
 	h = g_new0(struct http, 1);
 	h->book = book;
 	h->daemon = start(h, at);
@@ -357,6 +359,8 @@ struct http *http_new(const char *listen, struct book *book, char **why)
 		h->loopback = is_loopback(at->ai_addr);
 	}
 	freeaddrinfo(at);
+	if (!h)
+		errno = EIO;
 	return h;
 }
 

@@ -15,7 +15,7 @@ struct http;
 
 /*
  * Serve the book at "ADDRESS:PORT" ("[::1]:10275", ":10275" for every address, port 0: any). NULL
- * with a sentence in *why, to be g_free()d.
+ * with a sentence in *why, to be g_free()d, and EINVAL in errno when that is no address.
  */
 struct http *http_new(const char *listen, struct book *book, char **why);
 void http_free(struct http *h);

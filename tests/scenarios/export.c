@@ -16,9 +16,9 @@ static void usage(void)
 		int code;
 		const char *says;
 	} cases[] = {
-		{{"--listen", "nonsense"}, 3, "ADDRESS:PORT"},
-		{{"--listen", "127.0.0.1:99999"}, 3, "65535"},
-		{{"--listen", "example:1"}, 3, "no number"},
+		{{"--listen", "nonsense"}, 2, "ADDRESS:PORT"},
+		{{"--listen", "127.0.0.1:99999"}, 2, "65535"},
+		{{"--listen", "example:1"}, 2, "no number"},
 		{{"-p", "x"}, 2, "-p wants"},
 		{{"-p", "1", "-m", "x"}, 2, "exclude"},
 		{{"--qmp", "x"}, 2, "VM=PATH"},
