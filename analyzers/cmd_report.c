@@ -10,6 +10,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/render/render.h"
+#include "analyzers/show.h"
 #include "analyzers/input/source.h"
 
 struct options {
@@ -42,7 +43,8 @@ static int show(struct source *source, const GArray *runs, const struct options 
 		.top = o->top,
 		.each_vcpu = o->each_vcpu,
 		.stacks = o->stacks,
-		.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
+		.colour = show_colour(),
+		.columns = show_columns(stdout),
 	};
 	bool many = !o->run && runs->len > 1;
 	struct store_error err;

@@ -18,20 +18,19 @@ bool show_colour(void)
 	return isatty(STDOUT_FILENO) && !(no && *no);
 }
 
-/* 0: not a terminal. */
-static unsigned terminal_columns(FILE *out)
+unsigned show_columns(FILE *out)
 {
 	struct winsize size;
 
-	if (ioctl(fileno(out), TIOCGWINSZ, &size) || size.ws_col < NARROWEST)
-		return 0;
-	return size.ws_col;
+	return ioctl(fileno(out), TIOCGWINSZ, &size) ? 0 : size.ws_col;
 }
 
 void show_wrapped(FILE *out, unsigned column, const char *text)
 {
-	unsigned columns = terminal_columns(out), at = column;
+	unsigned columns = show_columns(out), at = column;
 
+	if (columns < NARROWEST)
+		columns = 0;
 	while (*text) {
 		size_t word = strcspn(text, " ");
 

@@ -20,6 +20,8 @@
 
 /* Standard output is a terminal, and NO_COLOR is not set. */
 bool show_colour(void);
+/* How wide the terminal is; 0: it is none. */
+unsigned show_columns(FILE *out);
 
 /*
  * The text and a newline, the cursor standing in column `column`. On a terminal words that do not

@@ -14,6 +14,7 @@ struct render_options {
 	bool each_vcpu; /* vCPUs apart instead of together */
 	bool stacks;	/* of every hold that is shown, not only of the longest few */
 	bool colour;
+	unsigned columns; /* the terminal's: less is shown where more would wrap; 0: all */
 };
 
 void render_text(FILE *out, struct run *run, const struct render_options *options);

@@ -190,41 +190,116 @@ static void show_head(FILE *out, struct run *run, const struct render_options *o
 		fprintf(out, "  machine     %s, %u x %s\n", run->kernel, run->cpus, run->cpu);
 }
 
+/* ---- the table ---- */
+
+enum cell { COUNT, HELD, SHARE, HOLD_P50, HOLD_P99, HOLD_MAX, WAIT_P50, WAIT_P99, WAIT_MAX, CELLS };
+
+struct table {
+	uint64_t covered_ns;
+	int site, who; /* widths */
+	bool has[CELLS];
+};
+
+static const int cell_width[CELLS] = {9, 8, 6, 9, 8, 8, 9, 8, 8};
+
+static const char *cell_title(const struct table *t, enum cell c)
+{
+	static const char *const titles[CELLS] = {"count", "held",     "share", "hold p50", "p99",
+						  "max",   "wait p50", "p99",	"max"};
+
+	if (c == HOLD_MAX && !t->has[HOLD_P50])
+		return "hold max";
+	if (c == WAIT_MAX && !t->has[WAIT_P50])
+		return "wait max";
+	return titles[c];
+}
+
+static char *cell_text(const struct table *t, const struct row *r, enum cell c)
+{
+	const uint64_t ns[CELLS] = {
+		[HELD] = r->hold_total_ns,   [HOLD_P50] = r->hold_p50_ns,
+		[HOLD_P99] = r->hold_p99_ns, [HOLD_MAX] = r->hold_max_ns,
+		[WAIT_P50] = r->wait_p50_ns, [WAIT_P99] = r->wait_p99_ns,
+		[WAIT_MAX] = r->wait_max_ns,
+	};
+	double covered = t->covered_ns;
+
+	if (c == COUNT)
+		return g_strdup_printf("%llu", (unsigned long long)r->acquired);
+	if (c == SHARE)
+		return g_strdup_printf("%.1f%%", covered ? 100 * r->hold_total_ns / covered : 0);
+	if (c >= WAIT_P50 && !r->waits)
+		return g_strdup("-");
+	return g_strdup(D(ns[c]));
+}
+
+static char *blocked_text(const struct row *r)
+{
+	const char *cause = "";
+
+	if (r->blocking->len)
+		cause = cause_text(g_array_index(r->blocking, struct blocking, 0).cause);
+	return g_strdup_printf("%s%s%s", r->blocked_ns ? D(r->blocked_ns) : "-", *cause ? " " : "",
+			       cause);
+}
+
+/* Leaves out what a narrow terminal has no room for, what says least first. */
+static void fit(struct table *t, unsigned columns, unsigned blocked)
+{
+	static const enum cell least_first[] = {WAIT_P50, WAIT_P99, HOLD_P50,
+						HOLD_P99, COUNT,    WAIT_MAX};
+	unsigned width = 2 + t->site + 2 + t->who + 2 + blocked;
+
+	for (int c = 0; c < CELLS; c++) {
+		t->has[c] = true;
+		width += 1 + cell_width[c];
+	}
+	for (unsigned i = 0; i < G_N_ELEMENTS(least_first) && columns && width > columns; i++) {
+		t->has[least_first[i]] = false;
+		width -= 1 + cell_width[least_first[i]];
+	}
+}
+
+static void show_row(FILE *out, struct run *run, const struct table *t, const struct row *r,
+		     bool colour)
+{
+	g_autofree char *site = render_site(run, r->site), *blocked = blocked_text(r);
+
+	fprintf(out, "  %-*s  %-*s", t->site, site, t->who, r->who);
+	for (int c = 0; c < CELLS; c++) {
+		g_autofree char *text = cell_text(t, r, c);
+		bool felt = colour && c == HOLD_MAX && r->hold_max_ns >= FELT_NS;
+
+		if (t->has[c])
+			fprintf(out, " %s%*s%s", felt ? RED : "", cell_width[c], text,
+				felt ? PLAIN : "");
+	}
+	fprintf(out, "  %s\n", blocked);
+}
+
 static void show_rows(FILE *out, struct run *run, const struct render_options *o)
 {
 	g_autoptr(GArray) rows = run_rows(run, o->each_vcpu);
-	unsigned shown = o->top && rows->len > o->top ? o->top : rows->len;
-	uint64_t covered = run_covered_ns(run);
-	int width = 24, who = 4;
+	unsigned shown = o->top && rows->len > o->top ? o->top : rows->len, blocked = 7;
+	struct table t = {.covered_ns = run_covered_ns(run), .site = 24, .who = 4};
 
 	for (unsigned i = 0; i < shown; i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
-		g_autofree char *site = render_site(run, r->site);
+		g_autofree char *site = render_site(run, r->site), *text = blocked_text(r);
 
-		width = MAX(width, (int)strlen(site));
-		who = MAX(who, (int)strlen(r->who));
+		t.site = MAX(t.site, (int)strlen(site));
+		t.who = MAX(t.who, (int)strlen(r->who));
+		blocked = MAX(blocked, (unsigned)strlen(text));
 	}
+	fit(&t, o->columns, blocked);
 	heading(out, o, "Who held the lock");
-	fprintf(out, "  %-*s  %-*s %9s %8s %6s  %8s %8s %8s  %8s %8s %8s  %s\n", width, "call site",
-		who, "who", "count", "held", "share", "hold p50", "p99", "max", "wait p50", "p99",
-		"max", "blocked");
-	for (unsigned i = 0; i < shown; i++) {
-		const struct row *r = &g_array_index(rows, struct row, i);
-		g_autofree char *site = render_site(run, r->site);
-		bool felt = o->colour && r->hold_max_ns >= FELT_NS;
-
-		fprintf(out, "  %-*s  %-*s %9llu %8s %5.1f%%  %8s %8s %s%8s%s  %8s %8s %8s  %s",
-			width, site, who, r->who, (unsigned long long)r->acquired,
-			D(r->hold_total_ns), covered ? 100.0 * r->hold_total_ns / covered : 0,
-			D(r->hold_p50_ns), D(r->hold_p99_ns), felt ? RED : "", D(r->hold_max_ns),
-			felt ? PLAIN : "", r->waits ? D(r->wait_p50_ns) : "-",
-			r->waits ? D(r->wait_p99_ns) : "-", r->waits ? D(r->wait_max_ns) : "-",
-			r->blocked_ns ? D(r->blocked_ns) : "-");
-		if (r->blocking->len)
-			fprintf(out, " %s",
-				cause_text(g_array_index(r->blocking, struct blocking, 0).cause));
-		fputc('\n', out);
-	}
+	fprintf(out, "  %-*s  %-*s", t.site, "call site", t.who, "who");
+	for (int c = 0; c < CELLS; c++)
+		if (t.has[c])
+			fprintf(out, " %*s", cell_width[c], cell_title(&t, c));
+	fprintf(out, "  blocked\n");
+	for (unsigned i = 0; i < shown; i++)
+		show_row(out, run, &t, &g_array_index(rows, struct row, i), o->colour);
 	if (shown < rows->len)
 		fprintf(out, "  and %u more: --top 0 shows all\n", rows->len - shown);
 	if (!rows->len)

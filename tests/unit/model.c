@@ -260,6 +260,48 @@ static void text_report(void)
 	run_free(run);
 }
 
+/* The table of a report for a terminal of so many columns; its widest line in *width. */
+static char *table_for(unsigned columns, size_t *width)
+{
+	struct run *run = example();
+	struct render_options o = {.columns = columns};
+	char *text = NULL, *table, *end;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	render_text(f, run, &o);
+	fclose(f);
+	table = g_strdup(strstr(text, "\nWho held the lock\n") + 1);
+	end = strstr(table, "\n\n");
+	if (end)
+		*end = 0;
+	*width = 0;
+	for (const char *at = table; *at; at += strcspn(at, "\n"), at += *at == '\n')
+		*width = MAX(*width, strcspn(at, "\n"));
+	free(text);
+	run_free(run);
+	return table;
+}
+
+/* What says least is left out first, and nothing without a terminal. */
+static void narrow_report(void)
+{
+	size_t all, some, few, least;
+	g_autofree char *wide = table_for(0, &all), *middle = table_for(110, &some);
+	g_autofree char *narrow = table_for(85, &few), *last = table_for(20, &least);
+
+	g_assert_cmpuint(all, >, 110);
+	g_assert_cmpuint(some, <=, 110);
+	g_assert_cmpuint(few, <=, 85);
+	g_assert_nonnull(strstr(wide, "wait p50"));
+	g_assert_null(strstr(middle, "wait p50"));
+	g_assert_nonnull(strstr(middle, "hold p50"));
+	g_assert_nonnull(strstr(middle, "wait max"));
+	g_assert_null(strstr(narrow, "p50"));
+	g_assert_nonnull(strstr(narrow, "wait max"));
+	g_assert_nonnull(strstr(last, "held  share hold max  blocked"));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -270,5 +312,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/model/durations", durations);
 	g_test_add_func("/model/json", json);
 	g_test_add_func("/model/text", text_report);
+	g_test_add_func("/model/narrow-report", narrow_report);
 	return g_test_run();
 }
