@@ -90,10 +90,10 @@ static const struct caller {
 		.how = "called where RDMA waits",
 	},
 	{
-		.to = SEAM_MIGRATION_SHUTDOWN,
-		.depth = 1,
+		.to = SEAM_CLEANUP,
+		.by = BY_ANYONE,
 		.from = {"qemu_cleanup"},
-		.how = "called by qemu_cleanup",
+		.how = "called where QEMU ends",
 	},
 };
 

@@ -57,11 +57,11 @@ enum seam_id {
 	SEAM_MULTIFD_RECV_SYNC, /* waits for every multifd channel */
 	SEAM_MIGRATE_SET_STATE, /* (int *state, int old, int new) */
 	SEAM_INCOMING_DESTROY,	/* migration_incoming_state_destroy: the load is over */
-	SEAM_MIGRATION_SHUTDOWN,
-	SEAM_VM_STOP_FORCE, /* int (RunState): the source's guest stops to be switched over */
-	SEAM_SAVE_COMPLETE, /* the source begins to save what is left, device state above all */
-	SEAM_CHANNEL_WAIT, /* (QIOChannel *, GIOCondition) */
-	SEAM_CHANNEL_READ, /* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
+	SEAM_CLEANUP,		/* (int status); 7.2: (void). QEMU takes itself apart */
+	SEAM_VM_STOP_FORCE,	/* int (RunState): the source's guest stops to be switched over */
+	SEAM_SAVE_COMPLETE,	/* the source begins to save what is left, device state above all */
+	SEAM_CHANNEL_WAIT,	/* (QIOChannel *, GIOCondition) */
+	SEAM_CHANNEL_READ,	/* (QIOChannel *, iov, niov, ...): 6 or 7 arguments */
 	SEAM_FILE_READ_AT, /* size_t (QEMUFile *, buffer, size, offset): mapped-ram; 9.0 and later
 			    */
 	SEAM_MULTIFD_RECV, /* bool (void): hands the channels work; 9.0 and later */

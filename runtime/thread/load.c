@@ -407,12 +407,15 @@ void load_fd_readable_yield(int fd)
 }
 
 /*
+ * QEMU ends; migration_shutdown() is the first that matters of what this calls, but is inlined here
+ * where the linker optimizes (Ubuntu).
+ *
  * The stream is left as it is, as stock leaves it: postcopy's own thread may be reading it by now,
  * and ends QEMU with an error when it breaks. Who waits for it may do so until the process ends.
  */
-void load_migration_shutdown(void)
+void load_cleanup(int status)
 {
 	if (load.active && !load.woken && !scope_stop(STOP_LIMIT_NS, __FILE__, __LINE__))
 		fprintf(stderr, "loadvm: the incoming load did not come to rest within 1 s\n");
-	original.migration_shutdown();
+	original.cleanup(status);
 }

@@ -30,6 +30,6 @@ long load_multifd_recv_sync(void);
 long load_file_read_at(QEMUFile *f, void *buffer, long size, long offset);
 long load_multifd_recv(void);
 void load_fd_readable_yield(int fd);
-void load_migration_shutdown(void);
+void load_cleanup(int status);
 
 #endif

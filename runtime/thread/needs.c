@@ -36,7 +36,7 @@ const struct need_call needs_calls[] = {
 
 const struct need_detour needs_detours[] = {
 	{SEAM_LOADVM_STATE, STANDS_FOR(loadvm_state), .results = 1},
-	{SEAM_MIGRATION_SHUTDOWN, STANDS_FOR(migration_shutdown)},
+	{SEAM_CLEANUP, STANDS_FOR(cleanup)},
 	{SEAM_CHANNEL_WAIT, STANDS_FOR(channel_wait)},
 	{SEAM_CHANNEL_READ, STANDS_FOR(channel_read), .results = 1},
 	{SEAM_MULTIFD_RECV_SYNC, STANDS_FOR(multifd_recv_sync), .results = 1},

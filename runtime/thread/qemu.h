@@ -66,7 +66,7 @@ struct originals {
 	long (*file_read_at)(QEMUFile *f, void *buffer, long size, long offset); /* size_t */
 	long (*multifd_recv)(void);						 /* bool */
 	void (*fd_readable_yield)(int fd);
-	void (*migration_shutdown)(void);
+	void (*cleanup)(int status); /* status: from 8.1 on, else garbage */
 };
 
 extern struct qemu qemu;

@@ -284,7 +284,7 @@ static void test_renamed(void)
 	subject_close(&s);
 }
 
-/* As if migration_shutdown() had been inlined into its caller. */
+/* As if qemu_cleanup() had been inlined into its caller. */
 static void test_inlined(void)
 {
 	const struct seam_function *f;
@@ -294,13 +294,13 @@ static void test_inlined(void)
 
 	if (!subject_open(&s))
 		return;
-	f = seam_map_function(s.map, SEAM_MIGRATION_SHUTDOWN);
-	g_assert_true(seam_map_reached(s.map, SEAM_MIGRATION_SHUTDOWN, &call, &how));
+	f = seam_map_function(s.map, SEAM_CLEANUP);
+	g_assert_true(seam_map_reached(s.map, SEAM_CLEANUP, &call, &how));
 	memcpy(s.bytes + (call - f->vaddr + f->offset), "\x0f\x1f\x44\x00\x00", 5);
 	save(&s, 0755);
 	check(s.path, CANNOT,
-	      "  NO   reached    migration_shutdown             it is not called by qemu_cleanup");
-	expect_stock(&s, "migration_shutdown: it is not called by qemu_cleanup");
+	      "  NO   reached    qemu_cleanup                   it is not called where QEMU ends");
+	expect_stock(&s, "qemu_cleanup: it is not called where QEMU ends");
 	subject_close(&s);
 }
 

@@ -19,7 +19,7 @@
 /* What every policy but stock patches; of each a jump's 5 bytes. */
 static const enum seam_id detoured[] = {
 	SEAM_LOADVM_STATE,
-	SEAM_MIGRATION_SHUTDOWN,
+	SEAM_CLEANUP,
 	SEAM_CHANNEL_WAIT,
 	SEAM_CHANNEL_READ,
 	SEAM_MULTIFD_RECV_SYNC,

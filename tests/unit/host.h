@@ -320,8 +320,9 @@ static void host_fd_readable_yield(int fd)
 	g_assert_true(host_in_coroutine());
 }
 
-static void host_migration_shutdown(void)
+static void host_cleanup(int status)
 {
+	g_assert_cmpint(status, ==, 3);
 	g_assert_true(host_is_main && host_mine);
 	host_add(&host.shut_down, 1);
 }
@@ -356,7 +357,7 @@ static void host_init(const char *policy)
 		.file_read_at = host_file_read_at,
 		.multifd_recv = host_wait_long,
 		.fd_readable_yield = host_fd_readable_yield,
-		.migration_shutdown = host_migration_shutdown,
+		.cleanup = host_cleanup,
 	};
 	host = (struct host){0};
 	host_is_main = true;

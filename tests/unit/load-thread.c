@@ -132,7 +132,7 @@ static void balanced(gconstpointer policy)
 	g_assert_cmpint(now.unregistered, ==, LOADS);
 	g_assert_cmpint(now.scheduled, ==, LOADS);
 	/* After the load, quitting is stock's own affair. */
-	load_migration_shutdown();
+	load_cleanup(3);
 	g_assert_cmpint(host_now().shut_down, ==, 1);
 }
 
@@ -661,7 +661,7 @@ static void quit_now(const struct quit *q)
 		host_lock(__FILE__, __LINE__);
 	}
 	asked = g_get_monotonic_time();
-	load_migration_shutdown();
+	load_cleanup(3);
 	answered = g_get_monotonic_time();
 	g_test_message("quit took %" G_GUINT64_FORMAT " us", answered - asked);
 	g_assert_true(host_mine);
