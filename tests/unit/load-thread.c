@@ -312,12 +312,92 @@ static int waits_for_channel(QEMUFile *f, void *errp)
 	return host_now().mark;
 }
 
+/*
+ * VFIO's, whose lock order is bufs -> BQL: its receiver queues what has come, its load thread takes
+ * it off and sets the device up, and switchover_start(), entered with the lock, lets go of it.
+ */
+static struct {
+	pthread_mutex_t bufs;
+	pthread_cond_t come;
+	int queued;
+	bool running;
+	pthread_t loader;
+} vfio = {.bufs = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+
+static void *vfio_loads(void *unused)
+{
+	pthread_mutex_lock(&vfio.bufs);
+	for (int i = 0; i < WAITERS; i++) {
+		while (!vfio.queued)
+			pthread_cond_wait(&vfio.come, &vfio.bufs);
+		vfio.queued--;
+		needs_lock(NULL);
+	}
+	pthread_mutex_unlock(&vfio.bufs);
+	return unused;
+}
+
+static void *vfio_receives(void *unused)
+{
+	for (int i = 0; i < WAITERS; i++) {
+		pthread_mutex_lock(&vfio.bufs);
+		needs_lock(NULL);
+		vfio.queued++;
+		pthread_cond_signal(&vfio.come);
+		pthread_mutex_unlock(&vfio.bufs);
+		host_add(&host.fed, 1);
+	}
+	return unused;
+}
+
+static void switchover_start(void)
+{
+	host_step(true);
+	host_unlock();
+	pthread_mutex_lock(&vfio.bufs);
+	g_assert_false(vfio.running);
+	vfio.running = true;
+	pthread_mutex_unlock(&vfio.bufs);
+	host_lock(__FILE__, __LINE__);
+	g_assert_cmpint(pthread_create(&vfio.loader, NULL, vfio_loads, NULL), ==, 0);
+}
+
+static int loads_vfio(QEMUFile *f, void *errp)
+{
+	pthread_t receiver;
+	int loaded = 0;
+
+	(void)f;
+	(void)errp;
+	load_ram(ram_start);
+	g_assert_cmpint(pthread_create(&receiver, NULL, vfio_receives, NULL), ==, 0);
+	load_ram(ram_part);
+	switchover_start();
+	for (int i = 0; i < WAITERS; i++) {
+		load_multifd_recv_sync();
+		load_device(device, &loaded);
+		host_step(true);
+	}
+	/* qemu_loadvm_thread_pool_wait() */
+	host_unlock();
+	pthread_join(vfio.loader, NULL);
+	host_lock(__FILE__, __LINE__);
+	pthread_join(receiver, NULL);
+	vfio.running = false;
+	host_step(true);
+	return host_now().mark;
+}
+
 static void load_threads(gconstpointer policy)
 {
 	host_init(policy);
 	g_assert_cmpint(run_load(joins_pool, NULL, NULL), ==, WAITERS);
 	host_init(policy);
 	g_assert_cmpint(run_load(waits_for_channel, NULL, NULL), ==, WAITERS);
+	for (int i = 0; i < LOADS; i++) {
+		host_init(policy);
+		g_assert_cmpint(run_load(loads_vfio, NULL, NULL), ==, 2 * WAITERS);
+	}
 }
 
 /* ---- RDMA: a kick ends the wait for an fd, and nothing else ---- */
