@@ -311,8 +311,9 @@ static bool stock_does(struct soak *soak, const struct soak_plan *p, unsigned nu
 static void keep(const struct soak *soak, const struct soak_plan *p, unsigned number,
 		 const struct outcome *outcome, const char *text)
 {
-	g_autofree char *path =
-		g_strdup_printf("soak-%s-%u-%u.txt", p->version, soak->seed, number);
+	/* A version may be a path. */
+	g_autofree char *path = g_strdelimit(
+		g_strdup_printf("soak-%s-%u-%u.txt", p->version, soak->seed, number), "/", '-');
 	g_autofree char *contents =
 		g_strdup_printf("%s\n%s\n%s\n", text, outcome->told, outcome->details);
 	g_autoptr(GError) error = NULL;
