@@ -70,6 +70,12 @@ static const struct caller {
 		.how = "called where mapped-ram's pages are loaded",
 	},
 	{
+		.to = SEAM_THREADS_WAIT,
+		.depth = 2,
+		.from = {"qemu_loadvm_state"},
+		.how = "called by qemu_loadvm_state",
+	},
+	{
 		.to = SEAM_CHANNEL_WAIT,
 		.depth = 1,
 		.from = {"qemu_peek_byte"},

@@ -50,6 +50,7 @@ static const struct name names[SEAM_FUNCTIONS] = {
 	[SEAM_CHANNEL_READ] = {"CHANNEL_READ", true, {"qio_channel_readv_full"}},
 	[SEAM_FILE_READ_AT] = {"FILE_READ_AT", true, {NULL, "qemu_get_buffer_at"}},
 	[SEAM_MULTIFD_RECV] = {"MULTIFD_RECV", true, {NULL, "multifd_recv"}},
+	[SEAM_THREADS_WAIT] = {"THREADS_WAIT", true, {NULL, "thread_pool_wait"}},
 	[SEAM_FD_READABLE_YIELD] = {"FD_READABLE_YIELD", true, {"yield_until_fd_readable"}},
 	[SEAM_CHANNEL_YIELD] = {"CHANNEL_YIELD", true, {"qio_channel_yield"}},
 	[SEAM_GET_BYTE] = {"GET_BYTE", true, {"qemu_get_byte"}},

@@ -65,6 +65,7 @@ enum seam_id {
 	SEAM_FILE_READ_AT, /* size_t (QEMUFile *, buffer, size, offset): mapped-ram; 9.0 and later
 			    */
 	SEAM_MULTIFD_RECV, /* bool (void): hands the channels work; 9.0 and later */
+	SEAM_THREADS_WAIT, /* (ThreadPool *): joins the load threads; 10.0 and later */
 	SEAM_FD_READABLE_YIELD, /* yield_until_fd_readable(int fd): RDMA's wait */
 	SEAM_CHANNEL_YIELD,	/* (QIOChannel *, GIOCondition): the coroutine's CHANNEL_WAIT */
 	/* Reading the stream, as far as its sections' headers are read with them. */

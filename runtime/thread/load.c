@@ -374,6 +374,23 @@ long load_multifd_recv(void)
 	return wait_for_multifd(original.multifd_recv, "free");
 }
 
+/*
+ * Load threads (VFIO), joined by who has dropped the lock for them: nothing is left to drop, but
+ * QEMU must be able to quit meanwhile.
+ */
+void load_threads_wait(void *pool)
+{
+	struct scope scope;
+
+	if (!in_load_thread) {
+		original.threads_wait(pool);
+		return;
+	}
+	scope_drop(&scope, SCOPE_WAIT);
+	original.threads_wait(pool);
+	scope_retake(&scope, __FILE__, __LINE__);
+}
+
 static void poll_fd(int fd, const char *lock)
 {
 	struct pollfd fds[] = {

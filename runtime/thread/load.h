@@ -29,6 +29,7 @@ long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, 
 long load_multifd_recv_sync(void);
 long load_file_read_at(QEMUFile *f, void *buffer, long size, long offset);
 long load_multifd_recv(void);
+void load_threads_wait(void *pool);
 void load_fd_readable_yield(int fd);
 void load_cleanup(int status);
 

@@ -46,6 +46,7 @@ const struct need_detour needs_detours[] = {
 	 .original = (void **)&original.thread_create},
 	{SEAM_FILE_READ_AT, STANDS_FOR(file_read_at), .results = 1, .without = "mapped-ram"},
 	{SEAM_MULTIFD_RECV, STANDS_FOR(multifd_recv), .results = 1, .without = "mapped-ram"},
+	{SEAM_THREADS_WAIT, STANDS_FOR(threads_wait), .without = "load threads"},
 	{SEAM_FD_READABLE_YIELD, STANDS_FOR(fd_readable_yield)},
 	{SEAM_RAM_LOAD, STANDS_FOR(ram_load), .results = 1},
 	{SEAM_VMSTATE_LOAD, STANDS_FOR(vmstate_load), .results = 1, .bypass = &load_no_device},

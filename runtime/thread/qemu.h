@@ -65,6 +65,7 @@ struct originals {
 			      int mode);
 	long (*file_read_at)(QEMUFile *f, void *buffer, long size, long offset); /* size_t */
 	long (*multifd_recv)(void);						 /* bool */
+	void (*threads_wait)(void *pool);
 	void (*fd_readable_yield)(int fd);
 	void (*cleanup)(int status); /* status: from 8.1 on, else garbage */
 };

@@ -281,7 +281,7 @@ static void test_core(const void *version)
 	g_test_message("%s", note);
 	read_status(vm, &status);
 	g_assert_nonnull(strstr(note, ", policy wait, QEMU "));
-	g_assert_cmpuint(status.detours, ==, strcmp(version, "7.2") ? 12 : 10);
+	g_assert_cmpuint(status.detours, ==, strcmp(version, "7.2") ? 13 : 10);
 	for (unsigned int i = 0; i < status.detours; i++) {
 		g_autofree char *text = g_strdup_printf(
 			" %s at %#" PRIx64 " moved to %#" PRIx64 ";", status.detour[i].name,

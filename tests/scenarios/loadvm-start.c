@@ -31,11 +31,13 @@ static const enum seam_id detoured[] = {
 	/* 9.0 and later */
 	SEAM_FILE_READ_AT,
 	SEAM_MULTIFD_RECV,
+	/* 10.0 and later */
+	SEAM_THREADS_WAIT,
 };
 
 static size_t detours(const char *version)
 {
-	return strcmp(version, "7.2") ? G_N_ELEMENTS(detoured) : G_N_ELEMENTS(detoured) - 2;
+	return strcmp(version, "7.2") ? G_N_ELEMENTS(detoured) : G_N_ELEMENTS(detoured) - 3;
 }
 
 enum { JMP_BYTES = 5 };

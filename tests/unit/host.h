@@ -307,6 +307,13 @@ static long host_wait_long(void)
 	return 7;
 }
 
+static void host_threads_wait(void *pool)
+{
+	(void)pool;
+	host_step(false);
+	host_wait();
+}
+
 static long host_file_read_at(QEMUFile *f, void *buffer, long size, long offset)
 {
 	(void)f;
@@ -356,6 +363,7 @@ static void host_init(const char *policy)
 		.multifd_recv_sync = host_wait_long,
 		.file_read_at = host_file_read_at,
 		.multifd_recv = host_wait_long,
+		.threads_wait = host_threads_wait,
 		.fd_readable_yield = host_fd_readable_yield,
 		.cleanup = host_cleanup,
 	};

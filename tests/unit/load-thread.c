@@ -347,6 +347,7 @@ static void *vfio_receives(void *unused)
 		pthread_mutex_unlock(&vfio.bufs);
 		host_add(&host.fed, 1);
 	}
+	host_add(&host.fed, 1); /* for the wait for load threads */
 	return unused;
 }
 
@@ -380,6 +381,7 @@ static int loads_vfio(QEMUFile *f, void *errp)
 	}
 	/* qemu_loadvm_thread_pool_wait() */
 	host_unlock();
+	load_threads_wait(NULL);
 	pthread_join(vfio.loader, NULL);
 	host_lock(__FILE__, __LINE__);
 	pthread_join(receiver, NULL);
@@ -691,6 +693,16 @@ static int in_pool(QEMUFile *f, void *errp)
 	return never();
 }
 
+static int in_load_threads(QEMUFile *f, void *errp)
+{
+	(void)f;
+	(void)errp;
+	host_unlock();
+	host_add(&host.mark, 1);
+	load_threads_wait(NULL);
+	return never();
+}
+
 static int at_end(QEMUFile *f, void *errp)
 {
 	(void)f;
@@ -702,7 +714,8 @@ static int at_end(QEMUFile *f, void *errp)
 static const struct phase {
 	const char *name;
 	int (*script)(QEMUFile *f, void *errp);
-	bool inside; /* waits in device state: `section` then holds the lock, and quit waits too */
+	bool inside;  /* waits in device state: `section` then holds the lock, and quit waits too */
+	bool at_once; /* nothing else would end the wait: is it seen as one? */
 } phases[] = {
 	{.name = "begin", .script = in_begin},
 	{.name = "ram", .script = in_ram},
@@ -712,6 +725,7 @@ static const struct phase {
 	{.name = "device-wait", .script = in_device_wait, .inside = true},
 	{.name = "between-devices", .script = between_devices},
 	{.name = "pool", .script = in_pool},
+	{.name = "load-threads", .script = in_load_threads, .at_once = true},
 	{.name = "end", .script = at_end},
 };
 
@@ -744,6 +758,8 @@ static void quit_now(const struct quit *q)
 	load_cleanup(3);
 	answered = g_get_monotonic_time();
 	g_test_message("quit took %" G_GUINT64_FORMAT " us", answered - asked);
+	/* Half of what it waits for a thread that works. */
+	g_assert_true(!q->phase->at_once || answered - asked < 500000);
 	g_assert_true(host_mine);
 	g_assert_cmpint(host_now().shut_down, ==, 1);
 

@@ -245,10 +245,10 @@ static void check_points(const struct subject *s)
 
 /* ---- what each version must show ---- */
 
-/* mapped-ram's. */
+/* mapped-ram's, and load threads. */
 static bool since_9_0(enum seam_id id)
 {
-	return id == SEAM_FILE_READ_AT || id == SEAM_MULTIFD_RECV;
+	return id == SEAM_FILE_READ_AT || id == SEAM_MULTIFD_RECV || id == SEAM_THREADS_WAIT;
 }
 
 static void check_kinds(const struct seam_map *map, bool status)
@@ -435,7 +435,7 @@ static void test_reached(const void *version)
 		SEAM_LOADVM_STATE, SEAM_LOADVM_STATE_MAIN, SEAM_VMSTATE_LOAD,
 		SEAM_CHANNEL_WAIT, SEAM_CHANNEL_READ,	   SEAM_MULTIFD_RECV_SYNC,
 		SEAM_CLEANUP,	   SEAM_FD_READABLE_YIELD, SEAM_FILE_READ_AT,
-		SEAM_MULTIFD_RECV,
+		SEAM_MULTIFD_RECV, SEAM_THREADS_WAIT,
 	};
 	struct subject s;
 	const char *how;
