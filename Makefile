@@ -97,7 +97,7 @@ help:
 	@echo 'make bench     measure the probes and the runtime on this machine'
 	@echo 'make reports   draw the pages of docs/reports from the runs that ship beside them'
 	@echo 'make install   into $$(DESTDIR)$$(prefix), default /usr/local'
-	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  TESTS="seams store"'
+	@echo 'options        SAN=address|undefined|thread  CC=clang  CFLAGS=...  V=1  TESTS="seams store"'
 
 deps:
 	@missing=; for p in $(PACKAGES); do \
@@ -212,27 +212,30 @@ install: all man
 clean:
 	rm -rf $(filter-out $(BUILD)/qemu,$(wildcard $(BUILD)/*))
 
+# One short line a command; V=1 shows it whole.
+say         = $(if $(V),,@printf '  %-7s %s\n' $(1) $@;)
+
 # --- compiling -------------------------------------------------------------------------------------
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
 
 $(O)/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
 
 $(O)/%.bpf.o: %.bpf.c
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,BPF)$(CLANG) $(BPF_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/docs/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
-	scdoc < $< > $@
+	$(call say,MAN)scdoc < $< > $@
 
 # libbpf 1.1's generated header is not -Wextra clean for strict prototypes; it is included as a system header.
 $(O)/%.skel.h: $(O)/%.bpf.o
-	$(BPFTOOL) gen skeleton $< name $(notdir $*)_bpf > $@
+	$(call say,SKEL)$(BPFTOOL) gen skeleton $< name $(notdir $*)_bpf > $@
 
 $(PROBES) $(ANALYZERS): | $(BPF)
 
@@ -244,7 +247,7 @@ $(O)/runtime/trace/sites.o: ALL_CFLAGS += -mno-red-zone
 
 $(O)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)ar rcs $@ $^
 
 $(O)/libseams.a: $(SEAMS)
 $(O)/libdetour.a: $(DETOUR)
@@ -259,7 +262,7 @@ MAP        := $(O)/libseams.a
 TRACER     := $(O)/libbqlstat.a $(O)/libprobes.a
 
 $(O)/loadvm: $(O)/runtime/loadvm.o $(O)/runtime/thread/policy.o
-	$(CC) $(ALL_LDFLAGS) -o $@ $^
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 ifdef SAN
 # A sanitizer wants to be first in its process; inside QEMU these never are. They stay plain.
@@ -271,35 +274,35 @@ FORCE:
 else
 # Preloaded into whatever loadvm starts: libc only, so that no missing library can stop a QEMU.
 $(O)/libloadvm.so: $(O)/runtime/gate.o
-	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
 
 $(O)/libloadvm-core.so: $(THREAD) $(TRACE) $(O)/libdetour.a $(MAP)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -o $@ $^ $(SEAM_LIBS) -lpthread
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -o $@ $^ $(SEAM_LIBS) -lpthread
 
 # Loaded by the core when asked for, as it needs a library that most machines lack.
 $(O)/libloadvm-lttng.so: $(O)/runtime/trace/lttng/provider.o
-	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -llttng-ust -ldl
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -llttng-ust -ldl
 endif
 
 $(O)/bqlstat: $(O)/analyzers/bqlstat.o $(O)/libbqlstat.a $(O)/liblab.a $(O)/libprobes.a $(MAP)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
 # The same dance with the lock functions of each generation (10.0's has the plain name).
 $(O)/analyzers/lab/dance/bql-%.o: analyzers/lab/dance/bql.S
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DGENERATION=$(subst .,,$*) -fPIC -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -DGENERATION=$(subst .,,$*) -fPIC -MMD -MP -c -o $@ $<
 
 $(O)/lockdance: $(O)/analyzers/lab/dance/bql-10.0.o
 $(O)/lockdance-7.2: $(O)/analyzers/lab/dance/bql-7.2.o
 $(O)/lockdance-11.1: $(O)/analyzers/lab/dance/bql-11.1.o
 $(DANCES): $(DANCE)
-	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ -lpthread
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ -lpthread
 
 $(O)/demo $(O)/demo-dashboard: $(O)/%: $(O)/analyzers/lab/%.o $(O)/liblab.a $(TRACER) $(MAP)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lm
 
 $(O)/tests/%: $(O)/tests/%.o $(O)/liblab.a $(TRACER) $(O)/libdetour.a $(MAP)
-	$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(BPF_LIBS) $(SEAM_LIBS) $(PKG_LIBS) -lpthread -lm
 
 $(O)/tests/soak/soak: $(O)/tests/soak/plan.o
 
@@ -307,11 +310,11 @@ $(O)/tests/fuzz/%: ALL_LDFLAGS += -fsanitize=fuzzer,address,undefined
 
 # A command of this machine under another kernel, and the first process there.
 $(O)/vm: $(O)/tests/vm/vm.o $(O)/tests/vm/initramfs.o
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(O)/vm-init: tests/vm/init.c tests/vm/vm.h
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
+	$(call say,LINK)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
 
 # The thread's logic without QEMU and detours: the sanitizers see into this one.
 $(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o receivers.o) \
@@ -325,12 +328,12 @@ $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h \
 		$(filter-out %/install.o,$(TRACE)) $(O)/libdetour.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -mno-red-zone -DWITH_LTTNG -DLTTNG_UST_TRACEPOINT_CREATE_PROBES -rdynamic \
 		-o $@ $(filter %.c %.o %.a,$^) -lZydis -lpthread -llttng-ust -ldl
 
 # It passes the runtime's own LTTng tracepoints.
 $(O)/tests/subjects/traced: $(O)/tests/subjects/traced.o
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread -llttng-ust -ldl
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread -llttng-ust -ldl
 
 $(O)/tests/scenarios/ctf $(O)/tests/bench/ctf: | $(O)/tests/subjects/traced
 
