@@ -148,10 +148,9 @@ struct abi_hold {
 	uint64_t begin_ns;
 	uint64_t hold_ns;
 	uint64_t wait_ns;     /* ask to acquire; ABI_UNKNOWN after a condvar wait */
-	uint64_t runnable_ns; /* preempted, or waiting for a CPU after a yield */
-	struct abi_block
-		blocked[ABI_CAUSES]; /* off-CPU and not runnable; waking-up time included */
-	uint64_t longest_ns;	     /* the longest single block, 0: none */
+	uint64_t runnable_ns; /* preempted, or waiting for a CPU after a yield or a wake-up */
+	struct abi_block blocked[ABI_CAUSES]; /* off-CPU and not runnable */
+	uint64_t longest_ns;		      /* the longest single block, 0: none */
 	int32_t longest_cause;
 	uint32_t longest_waker;
 	uint32_t slot;

@@ -78,6 +78,110 @@ static __noinline uint32_t new_thread(uint32_t epoch, uint32_t slot)
 	return index;
 }
 
+static __always_inline struct abi_phase phase_of(struct abi_slot *slot)
+{
+	struct abi_phase p = slot->base;
+
+	p.device = slot->device;
+	if (p.device)
+		p.kind = ABI_PHASE_DEVICE;
+	return p;
+}
+
+static __always_inline struct state *state_of(struct task_struct *task)
+{
+	if (!has_state[task->pid & (STATE_HINTS - 1)])
+		return NULL;
+	return bpf_task_storage_get(&states, task, NULL, 0);
+}
+
+/*
+ * Whether it holds a lock that is being recorded. A thread whose probes went in the middle of its
+ * hold stays what it was, maybe for ever: it must not be taken for the holder in the next stretch,
+ * or write where another QEMU's holder does that has got the slot.
+ */
+static __always_inline bool holds(const struct state *st)
+{
+	struct abi_slot *slot;
+
+	if (st->does != HOLDS)
+		return false;
+	slot = slot_of(st->cur.slot);
+	return slot && slot->epoch == st->epoch && slot->stretch == st->stretch;
+}
+
+static __always_inline bool goes_with(const struct abi_block *b, int32_t cause, uint32_t waker)
+{
+	return !b->count || (b->cause == cause && b->waker == waker);
+}
+
+/*
+ * Put a block with those of the same cause and waker in this hold. No loop: clang 14 lays it out in
+ * a way that verifiers up to 6.1 take for endless.
+ */
+static __always_inline void add_block(struct abi_hold *h, int32_t cause, uint32_t waker,
+				      uint64_t ns)
+{
+	struct abi_block *b = &h->blocked[0];
+
+	_Static_assert(ABI_CAUSES == 4, "one step for each");
+	b += !goes_with(b, cause, waker);
+	b += !goes_with(b, cause, waker);
+	b += !goes_with(b, cause, waker);
+	if (!goes_with(b, cause, waker)) {
+		cause = ABI_CAUSE_OTHERS;
+		waker = 0;
+	}
+	b->cause = cause;
+	b->waker = waker;
+	b->count++;
+	b->ns += ns;
+}
+
+/*
+ * A holder that was off its CPU goes on. `seen` false: that was some time before now. There are
+ * kernels that switch away from some threads, and take interrupts in them, without a word to the
+ * tracepoints (0.1% of the switches, on one 6.18). What then lies between waking up and now is not
+ * told apart: it counts as asleep, or as running when the waking was seen.
+ */
+static __noinline int goes_on(struct state *st, uint64_t now, bool seen)
+{
+	uint64_t off_ns, ns;
+	struct abi_slot *slot;
+	struct abi_hold *h;
+
+	if (!st)
+		return 0;
+	h = &st->cur;
+	off_ns = st->off_ns;
+	st->off_ns = 0;
+	if (!st->off_runnable)
+		__sync_fetch_and_add(&nr_sleepers, -1);
+	if (!holds(st))
+		return 0;
+	if (st->off_runnable) {
+		h->runnable_ns += seen ? now - off_ns : 0;
+		return 0;
+	}
+	if (st->woken_ns > off_ns && st->woken_ns < now) {
+		h->runnable_ns += seen ? now - st->woken_ns : 0;
+		now = st->woken_ns;
+	}
+	ns = now - off_ns;
+	st->nr_blocks++;
+	add_block(h, st->off_cause, st->off_waker, ns);
+	stack_at_wake(st, ns);
+	if (ns <= h->longest_ns)
+		return 0;
+	h->longest_ns = ns;
+	h->longest_cause = st->off_cause;
+	h->longest_waker = st->off_waker;
+	slot = slot_of(h->slot);
+	if (slot)
+		h->at_longest = phase_of(slot);
+	return 0;
+}
+
 static __always_inline struct state *current_state(uint64_t cookie, struct abi_slot *slot)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -88,6 +192,9 @@ static __always_inline struct state *current_state(uint64_t cookie, struct abi_s
 		lose(slot, ABI_LOST_STATE);
 		return NULL;
 	}
+	/* Of another attach or stretch: all there is to do is that it sleeps no longer. */
+	if (st->off_ns && (st->epoch != ABI_COOKIE_EPOCH(cookie) || st->stretch != slot->stretch))
+		goes_on(st, 0, false);
 	if (st->epoch != ABI_COOKIE_EPOCH(cookie)) {
 		st->epoch = ABI_COOKIE_EPOCH(cookie);
 		st->stretch = 0;
@@ -96,7 +203,6 @@ static __always_inline struct state *current_state(uint64_t cookie, struct abi_s
 	if (st->stretch != slot->stretch) {
 		st->stretch = slot->stretch;
 		st->does = IDLE;
-		st->off_ns = 0;
 	}
 	if (st->thread == ABI_NONE) {
 		lose(slot, ABI_LOST_THREADS_FULL);
@@ -144,16 +250,6 @@ static __always_inline uint32_t find_site(struct state *st, uint64_t file, uint3
 	return index ? *index : new_site(&key);
 }
 
-static __always_inline struct abi_phase phase_of(struct abi_slot *slot)
-{
-	struct abi_phase p = slot->base;
-
-	p.device = slot->device;
-	if (p.device)
-		p.kind = ABI_PHASE_DEVICE;
-	return p;
-}
-
 static __always_inline void hold_begins(struct state *st, struct abi_slot *slot, uint64_t cookie,
 					uint64_t now, uint64_t wait)
 {
@@ -178,7 +274,6 @@ static __always_inline void hold_begins(struct state *st, struct abi_slot *slot,
 		h->longest_ns = 0;
 		st->nr_blocks = 0;
 	}
-	st->off_ns = 0;
 	st->does = HOLDS;
 	st->has_stack = 0;
 	st->waited = 0;
@@ -249,11 +344,14 @@ static __always_inline void hold_ends(struct state *st, struct abi_slot *slot, v
 	struct abi_site *site;
 	uint32_t b;
 
+	if (st->off_ns)
+		goes_on(st, now, false);
+	/* Before all else: what it loses its CPU for from here on is not part of the hold. */
+	*(volatile uint32_t *)&st->does = IDLE;
 	if (st->waited)
 		charge_wait(st);
 	log_hold(h->slot, h->site, h->begin_ns, now);
 	set_owner(h->slot, 0);
-	st->does = IDLE;
 	site = bpf_map_lookup_elem(&sites, &h->site);
 	if (!site)
 		return;
@@ -532,89 +630,25 @@ int on_mark(struct pt_regs *ctx)
 	return 0;
 }
 
-static __always_inline struct state *holder(struct task_struct *task)
-{
-	struct state *st;
-
-	if (!has_state[task->pid & (STATE_HINTS - 1)])
-		return NULL;
-	st = bpf_task_storage_get(&states, task, NULL, 0);
-	return st && st->does == HOLDS ? st : NULL;
-}
-
 static __always_inline void switched_out(struct state *st, void *ctx, struct task_struct *prev,
 					 bool preempted)
 {
+	uint64_t now = bpf_ktime_get_ns();
 	unsigned int sleep = prev->__state;
 
-	st->off_ns = bpf_ktime_get_ns();
 	st->off_runnable = preempted || !sleep;
 	if (st->off_runnable) {
+		st->off_ns = now;
 		stack_at_preemption(st, prev);
 		return;
 	}
 	st->off_cause = cause_of(ctx, prev, sleep);
 	st->off_waker = 0;
-	if (st->off_cause == __NR_futex)
-		__sync_fetch_and_add(&nr_futex_sleepers, 1);
+	st->woken_ns = 0;
+	/* The last: from here on another CPU may say that it wakes it. */
+	*(volatile uint64_t *)&st->off_ns = now;
+	__sync_fetch_and_add(&nr_sleepers, 1);
 	stack_at_block(st, prev);
-}
-
-static __always_inline bool goes_with(const struct abi_block *b, int32_t cause, uint32_t waker)
-{
-	return !b->count || (b->cause == cause && b->waker == waker);
-}
-
-/*
- * Put a block with those of the same cause and waker in this hold. No loop: clang 14 lays it out in
- * a way that verifiers up to 6.1 take for endless.
- */
-static __always_inline void add_block(struct abi_hold *h, int32_t cause, uint32_t waker,
-				      uint64_t ns)
-{
-	struct abi_block *b = &h->blocked[0];
-
-	_Static_assert(ABI_CAUSES == 4, "one step for each");
-	b += !goes_with(b, cause, waker);
-	b += !goes_with(b, cause, waker);
-	b += !goes_with(b, cause, waker);
-	if (!goes_with(b, cause, waker)) {
-		cause = ABI_CAUSE_OTHERS;
-		waker = 0;
-	}
-	b->cause = cause;
-	b->waker = waker;
-	b->count++;
-	b->ns += ns;
-}
-
-static __always_inline void switched_in(struct state *st)
-{
-	struct abi_hold *h = &st->cur;
-	struct abi_slot *slot;
-	uint64_t ns;
-
-	if (!st->off_ns)
-		return;
-	ns = bpf_ktime_get_ns() - st->off_ns;
-	st->off_ns = 0;
-	if (st->off_runnable) {
-		h->runnable_ns += ns;
-		return;
-	}
-	if (st->off_cause == __NR_futex)
-		__sync_fetch_and_add(&nr_futex_sleepers, -1);
-	st->nr_blocks++;
-	add_block(h, st->off_cause, st->off_waker, ns);
-	stack_at_wake(st, ns);
-	if (ns <= h->longest_ns)
-		return;
-	h->longest_ns = ns;
-	h->longest_cause = st->off_cause;
-	h->longest_waker = st->off_waker;
-	slot = slot_of(h->slot);
-	if (slot)
-		h->at_longest = phase_of(slot);
 }
 
 /* Runs at every context switch of the machine, and costs the same however many QEMUs are traced. */
@@ -623,12 +657,14 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *prev, struct task_st
 {
 	struct state *st;
 
-	st = holder(prev);
-	if (st)
+	st = state_of(prev);
+	if (st && st->off_ns)
+		goes_on(st, bpf_ktime_get_ns(), false);
+	if (st && holds(st))
 		switched_out(st, ctx, prev, preempted);
-	st = holder(next);
-	if (st)
-		switched_in(st);
+	st = state_of(next);
+	if (st && st->off_ns)
+		goes_on(st, bpf_ktime_get_ns(), true);
 	return 0;
 }
 
@@ -638,10 +674,14 @@ int BPF_PROG(on_waking, struct task_struct *task)
 {
 	struct state *st;
 
-	if (!nr_futex_sleepers)
+	if (!nr_sleepers)
 		return 0;
-	st = holder(task);
-	if (st && st->off_ns && !st->off_runnable && st->off_cause == __NR_futex)
+	st = state_of(task);
+	if (!st || !st->off_ns || st->off_runnable)
+		return 0;
+	if (!st->woken_ns)
+		st->woken_ns = bpf_ktime_get_ns();
+	if (st->off_cause == __NR_futex)
 		woken(st);
 	return 0;
 }
@@ -649,19 +689,18 @@ int BPF_PROG(on_waking, struct task_struct *task)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct state *st = holder(task);
+	struct state *st = state_of(task);
 	struct abi_slot *slot;
-	uint32_t index;
 
-	if (!st)
+	if (st && st->off_ns)
+		goes_on(st, bpf_ktime_get_ns(), false);
+	if (!st || !holds(st))
 		return 0;
-	index = st->cur.slot;
-	slot = bpf_map_lookup_elem(&slots, &index);
 	st->does = IDLE;
-	/* Unless the slot is another QEMU's by now. */
-	if (!slot || slot->epoch != st->epoch)
+	slot = slot_of(st->cur.slot);
+	if (!slot)
 		return 0;
-	set_owner(index, 0);
+	set_owner(st->cur.slot, 0);
 	lose(slot, ABI_LOST_EXIT_HOLDING);
 	return 0;
 }

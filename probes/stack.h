@@ -101,11 +101,23 @@ static __always_inline void stack_at_block(struct state *st, struct task_struct 
 					       (void *)bpf_task_pt_regs(task), st->off_ns);
 }
 
+static __noinline void lose_stack(struct state *st)
+{
+	struct abi_slot *slot = st ? slot_of(st->cur.slot) : NULL;
+
+	if (slot)
+		lose(slot, ABI_LOST_STACKS);
+}
+
 /* And wakes: only a hold's longest block is of interest. */
 static __always_inline void stack_at_wake(struct state *st, uint64_t ns)
 {
-	if (st->copied && ns >= threshold_ns && ns >= WORTH_BLOCK_NS && ns >= st->cur.longest_ns)
+	if (!take_stacks || ns < threshold_ns || ns < WORTH_BLOCK_NS || ns < st->cur.longest_ns)
+		return;
+	if (st->copied)
 		send_stack(scratch_of(st->cur.slot), st, ABI_TAKEN_BLOCKED, ns);
+	else
+		lose_stack(st);
 }
 
 /* The holder loses its CPU, in a hold that is long already. */
@@ -132,6 +144,8 @@ static __always_inline void stack_at_release(struct state *st, void *ctx, uint64
 	s = scratch_of(st->cur.slot);
 	if (copy_stack(s, ctx, now))
 		send_stack(s, st, ABI_TAKEN_RELEASED, st->cur.hold_ns);
+	else
+		lose_stack(st);
 }
 
 #endif

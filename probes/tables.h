@@ -21,8 +21,8 @@ uint32_t nr_threads;
  */
 #define STATE_HINTS 16384
 uint8_t has_state[STATE_HINTS];
-/* Holders asleep on a futex: with none, a wake-up looks no further. */
-uint32_t nr_futex_sleepers;
+/* Holders asleep: with none, a wake-up looks no further. */
+uint32_t nr_sleepers;
 /*
  * The tid that holds each QEMU's lock, or 0, for user space. Set after the acquire and cleared
  * before the release, so that a thread found here does hold it.
@@ -45,7 +45,8 @@ struct state {
 	uint32_t does;
 	uint32_t nr_blocks;
 	uint64_t ask_ns;
-	uint64_t off_ns; /* since when off-CPU while holding; 0: on-CPU */
+	uint64_t off_ns;   /* since when off-CPU while holding; 0: on-CPU */
+	uint64_t woken_ns; /* since when it only lacks a CPU; 0: asleep, or that was not seen */
 	int32_t off_cause;
 	uint32_t off_runnable;
 	uint32_t off_waker;

@@ -2,8 +2,13 @@
 /*
  * What holds are made of and who made whom wait, held against lockdance's own books.
  */
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
+#include "probes/private.h"
 #include "tests/scenarios/recording.h"
 
 static const struct site *site_of(const struct run *run, unsigned usage)
@@ -91,6 +96,93 @@ static void causes(gconstpointer program)
 		if (h->longest_ns > 5000000)
 			g_assert_cmpstr(cause_name(h->longest_cause), ==, kinds[line - 1].cause);
 	}
+	run_free(run);
+}
+
+/* ---- without a CPU ---- */
+
+/* All threads of a process on one processor, where they take it from nobody when they wake up. */
+static void neglect(pid_t pid, const cpu_set_t *cpu)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
+	g_autoptr(GDir) tasks = g_dir_open(path, 0, NULL);
+	const struct sched_param none = {0};
+	const char *tid;
+
+	while ((tid = g_dir_read_name(tasks))) {
+		g_assert_cmpint(sched_setaffinity(atoi(tid), sizeof(*cpu), cpu), ==, 0);
+		g_assert_cmpint(sched_setscheduler(atoi(tid), SCHED_BATCH, &none), ==, 0);
+		g_assert_cmpint(setpriority(PRIO_PROCESS, atoi(tid), 10), ==, 0);
+	}
+}
+
+static pid_t hog(const cpu_set_t *cpu)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sched_setaffinity(0, sizeof(*cpu), cpu);
+	for (;;)
+		;
+}
+
+/*
+ * A holder that was woken and got no CPU does not sleep any more. Others want its processor all the
+ * time, so it comes late from its sleeps.
+ */
+static void no_cpu(void)
+{
+	enum { SLEEPS = 20, SLEEP_US = 5000 };
+	g_autofree char *script = g_strdup_printf(
+		"thread CPU 0/TCG; repeat %d; lock dance-a.c:1; sleep %d; unlock; end", SLEEPS,
+		SLEEP_US);
+	g_autofree char *file = fresh_path("no-cpu.run");
+	struct dance d = start_dance("lockdance", script);
+	struct lab_process *p = start_recording(file, d.pid, "1ms");
+	uint64_t asked = SLEEPS * SLEEP_US * 1000ULL, held = 0, late;
+	g_auto(GStrv) ledger = NULL;
+	cpu_set_t all, one;
+	struct blocked got;
+	struct run *run;
+	pid_t hogs[3];
+	int cpu = 0;
+
+	g_assert_cmpint(sched_getaffinity(0, sizeof(all), &all), ==, 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	neglect(atoi(d.pid), &one);
+	for (unsigned i = 0; i < G_N_ELEMENTS(hogs); i++)
+		hogs[i] = hog(&one);
+	go(&d);
+	danced(&d);
+	for (unsigned i = 0; i < G_N_ELEMENTS(hogs); i++) {
+		kill(hogs[i], SIGKILL);
+		waitpid(hogs[i], NULL, 0);
+	}
+	if (p)
+		stop_recording(p);
+	ledger = finish(&d);
+	if (!p)
+		return;
+	for (char **line = ledger; *line; line++) {
+		g_auto(GStrv) f = fields_of(*line, "hold");
+
+		held += f ? field(f, 6) - field(f, 5) : 0;
+	}
+	run = load(file, 1);
+	got = blocked_at(run, 0);
+	late = held - asked;
+	g_test_message("asleep %.1f ms, without a CPU %.1f ms; %.1f ms asked for, held %.1f ms",
+		       got.ns / 1e6, got.runnable_ns / 1e6, asked / 1e6, held / 1e6);
+	g_assert_cmpuint(late, >, asked / 20);
+	g_assert_cmpuint(got.ns, >=, asked);
+	g_assert_cmpuint(got.ns, <, asked + late / 2);
+	g_assert_cmpuint(got.runnable_ns, >, late / 2);
+	g_assert_cmpuint(got.ns + got.runnable_ns, <, held + held / 100);
 	run_free(run);
 }
 
@@ -201,6 +293,64 @@ static void no_stacks(void)
 	g_assert_cmpuint(run->holds->len, >=, 5);
 	g_assert_cmpuint(run->stacks->len, ==, 0);
 	run_free(run);
+}
+
+static void count_stack(void *opaque, int target, const struct abi_stack *stack)
+{
+	(void)target;
+	(void)stack;
+	++*(unsigned *)opaque;
+}
+
+/*
+ * Its probes go in the middle of a hold, which is then never seen to end. What the thread does from
+ * then on is nobody's business: nothing is copied to where the slot's next QEMU has its stacks.
+ */
+static void left_alone(void)
+{
+	struct dance d = start_dance("lockdance", "thread CPU 0/TCG; lock dance-a.c:1; repeat 100; "
+						  "sleep 10000; end; unlock");
+	unsigned stacks = 0;
+	const struct tracer_opts opts = {
+		.threshold_ns = 1000000,
+		.stacks = true,
+		.sink = {.stack = count_stack, .opaque = &stacks},
+	};
+	struct tracer_error err;
+	struct tracer *tracer;
+	g_autofree void *before = NULL, *after = NULL;
+	int fd, slot;
+	size_t size;
+
+	if (tracer_new(&opts, &tracer, &err)) {
+		go(&d);
+		danced(&d);
+		g_strfreev(finish(&d));
+		g_test_skip(err.text);
+		return;
+	}
+	fd = bpf_map__fd(tracer->skel->maps.scratches);
+	size = bpf_map__value_size(tracer->skel->maps.scratches);
+	before = g_malloc(size);
+	after = g_malloc(size);
+	slot = tracer_add(tracer, atoi(d.pid), &err);
+	if (slot < 0)
+		g_error("%s", err.text);
+	go(&d);
+	for (int i = 0; i < 100 && stacks < 3; i++) {
+		g_usleep(10000);
+		tracer_poll(tracer);
+	}
+	g_assert_cmpuint(stacks, >=, 3);
+	tracer_remove(tracer, slot);
+	g_assert_cmpint(bpf_map_lookup_elem(fd, &slot, before), ==, 0);
+	g_usleep(300000);
+	g_assert_cmpint(bpf_map_lookup_elem(fd, &slot, after), ==, 0);
+	g_assert_cmpint(memcmp(before, after, size), ==, 0);
+	g_assert_cmpuint(tracer->skel->bss->nr_sleepers, ==, 0);
+	danced(&d);
+	tracer_free(tracer);
+	g_strfreev(finish(&d));
 }
 
 /* ---- victims ---- */
@@ -350,10 +500,12 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_data_func("/anatomy/causes/7.2", "lockdance-7.2", causes);
 	g_test_add_data_func("/anatomy/causes/11.1", "lockdance-11.1", causes);
+	g_test_add_func("/anatomy/no-cpu", no_cpu);
 	g_test_add_func("/anatomy/wakers", wakers);
 	g_test_add_data_func("/anatomy/stacks/10.0", "lockdance", stacks);
 	g_test_add_data_func("/anatomy/stacks/11.1", "lockdance-11.1", stacks);
 	g_test_add_func("/anatomy/no-stacks", no_stacks);
+	g_test_add_func("/anatomy/left-alone", left_alone);
 	g_test_add_data_func("/anatomy/victims/7.2", "lockdance-7.2", victims);
 	g_test_add_data_func("/anatomy/victims/11.1", "lockdance-11.1", victims);
 	g_test_add_func("/anatomy/starved", starved);
