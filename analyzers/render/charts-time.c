@@ -99,14 +99,13 @@ static void heat_fill(struct heat *heat, const struct series *s, const struct sc
 			double at = (double)hold->begin_ns - (double)begin;
 			double up = log(fmax(1, (double)hold->hold_ns / y->low)) /
 				    log(y->high / y->low);
-			int column = (int)(at / x->high * COLUMNS), row = (int)(up * ROWS);
+			int row = MIN((int)(up * ROWS), ROWS - 1);
 
 			/* One that began before the migration and reaches into it counts, too. */
-			if (at < 0 && at + (double)hold->hold_ns > 0)
-				column = 0;
-			else if (at < 0 || column >= COLUMNS)
+			if ((at < 0 && at + (double)hold->hold_ns <= 0) || at >= x->high)
 				continue;
-			heat->cells[column][MIN(row, ROWS - 1)] += 1.0 / s->runs->len;
+			at = fmax(at, 0);
+			heat->cells[(int)(at / x->high * COLUMNS)][row] += 1.0 / s->runs->len;
 		}
 	}
 	for (unsigned c = 0; c < COLUMNS; c++)
