@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "analyzers/lab/journey.h"
 #include "probes/tracer.h"
 #include "tests/scenarios/recording.h"
 
@@ -354,6 +355,105 @@ static void idle_cost(void)
 	lab_vm_free(vm);
 }
 
+/* ---- memory ---- */
+
+/* The most that it ever had resident, in bytes; 0: it is gone. */
+static uint64_t peak_bytes(pid_t pid)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%d/status", pid), *text = NULL;
+	const char *line;
+
+	if (!g_file_get_contents(path, &text, NULL, NULL))
+		return 0;
+	line = strstr(text, "\nVmHWM:");
+	return line ? g_ascii_strtoull(line + strlen("\nVmHWM:"), NULL, 10) * 1024 : 0;
+}
+
+/* The number after a name at the beginning of a line. */
+static bool number_of(const char *text, const char *name, uint64_t *value)
+{
+	g_autofree char *begin = g_strdup_printf("\n%s:", name);
+	const char *line = strstr(text, begin);
+
+	if (line)
+		*value = g_ascii_strtoull(line + strlen(begin), NULL, 10);
+	return line;
+}
+
+/* What the kernel says that the BPF maps of a process take, each once. */
+static uint64_t map_bytes(pid_t pid)
+{
+	g_autofree char *folder = g_strdup_printf("/proc/%d/fdinfo", pid);
+	g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+	g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+	uint64_t sum = 0, id, bytes;
+	const char *fd;
+
+	while (dir && (fd = g_dir_read_name(dir))) {
+		g_autofree char *path = g_build_filename(folder, fd, NULL), *text = NULL;
+
+		if (g_file_get_contents(path, &text, NULL, NULL) &&
+		    number_of(text, "map_id", &id) && number_of(text, "memlock", &bytes) &&
+		    g_hash_table_add(seen, GUINT_TO_POINTER(id)))
+			sum += bytes;
+	}
+	return sum;
+}
+
+/* While a VM with a dozen devices arrives, each hold of 100 us with its stack, to the written file.
+ */
+static void footprint(gconstpointer version)
+{
+	const struct lab_pair_options options = {
+		.vm = {.version = version,
+		       .devices = LAB_DEVICES_DOZEN,
+		       .guest = true,
+		       .fill_mib = 32,
+		       .dirty_mib = 4},
+	};
+	const struct lab_journey journey = {.copy = LAB_COPY_POST};
+	g_autofree char *file = fresh_path("footprint.run"), *pid = NULL, *says = NULL;
+	uint64_t peak = 0, maps, now;
+	struct lab_process *p;
+	GError *error = NULL;
+	struct lab_pair *pair = lab_journey_new(&journey, &options, &error);
+	struct run *run;
+	pid_t recorder;
+	int code;
+
+	if (!pair && lab_skip(error))
+		return;
+	g_assert_no_error(error);
+	pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_destination(pair)));
+	p = start_recording(file, pid, "100us");
+	if (p) {
+		lab_journey_arrive(&journey, pair, 60000, NULL, &error);
+		g_assert_no_error(error);
+		recorder = lab_process_pid(p);
+		maps = map_bytes(recorder);
+		lab_process_kill(p, SIGINT);
+		while ((now = peak_bytes(recorder))) {
+			peak = MAX(peak, now);
+			g_usleep(1000);
+		}
+		says = outcome(p, &code);
+		if (code)
+			g_error("bqlstat ended with %d: %s", code, says);
+		lab_process_free(p);
+		run = load(file, 1);
+		g_test_message(
+			"%.1f MB resident at most, maps of %.1f MB; %u long holds, %u stacks",
+			peak / 1e6, maps / 1e6, run->holds->len, run->stacks->len);
+		g_assert_cmpuint(run->stacks->len, >, 0);
+		g_assert_cmpuint(peak, >, 0);
+		g_assert_cmpuint(peak, <, 50000000);
+		g_assert_cmpuint(maps, >, 1000000);
+		g_assert_cmpuint(maps, <, 32000000);
+		run_free(run);
+	}
+	lab_pair_free(pair);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const versions[] = {"7.2", "10.0", "11.1"};
@@ -362,7 +462,10 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < G_N_ELEMENTS(versions); i++) {
 		g_autofree char *path = g_strdup_printf("/cycles/%s", versions[i]);
 
+		g_autofree char *memory = g_strdup_printf("/cycles/footprint/%s", versions[i]);
+
 		g_test_add_data_func(path, versions[i], cycles);
+		g_test_add_data_func(memory, versions[i], footprint);
 	}
 	g_test_add_func("/cycles/keeper-killed", keeper_killed);
 	g_test_add_func("/cycles/one-tracer", one_tracer);
