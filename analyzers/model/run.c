@@ -171,11 +171,24 @@ uint64_t run_lost(const struct run *run)
 	return sum;
 }
 
-uint64_t run_covered_ns(const struct run *run)
+/* A part of the recording's time; `whole` when nothing is said. A file may say anything. */
+static uint64_t part_ns(const struct run *run, const char *metric, uint64_t whole)
 {
 	double ns;
 
-	return run_metric(run, "covered_ns", &ns) ? ns : run->duration_ns;
+	if (!run_metric(run, metric, &ns) || ns >= (double)whole)
+		return whole;
+	return ns > 0 ? (uint64_t)ns : 0;
+}
+
+uint64_t run_covered_ns(const struct run *run)
+{
+	return part_ns(run, "covered_ns", run->duration_ns);
+}
+
+uint64_t run_covered_waits_ns(const struct run *run)
+{
+	return part_ns(run, "covered_waits_ns", run_covered_ns(run));
 }
 
 uint64_t run_acquired(const struct run *run)

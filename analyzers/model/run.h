@@ -269,6 +269,8 @@ uint64_t run_lost(const struct run *run);
 uint64_t run_acquired(const struct run *run);
 /* How long the lock was recorded: shares and rates are of this time. */
 uint64_t run_covered_ns(const struct run *run);
+/* And with waits and call sites. */
+uint64_t run_covered_waits_ns(const struct run *run);
 /* All time held, bias taken off, with what was still held at the end. */
 uint64_t run_held_ns(const struct run *run);
 

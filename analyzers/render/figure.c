@@ -8,6 +8,9 @@
 #include "analyzers/render/figure.h"
 #include "analyzers/render/render.h"
 
+/* Beyond it no integer holds what a file may claim. */
+#define MOST 1e18
+
 /* What came or went and never held the lock that long is not worth a line. */
 #define FELT_NS 10000
 
@@ -20,11 +23,12 @@ char *render_figure(enum figure_unit unit, double value)
 	switch (unit) {
 	case FIGURE_NS:
 		return g_strdup_printf("%s%s", value < 0 ? "-" : "",
-				       render_duration(text, (uint64_t)fabs(value)));
+				       render_duration(text, (uint64_t)fmin(fabs(value), MOST)));
 	case FIGURE_SHARE:
 		return g_strdup_printf("%.1f%%", value * 100);
 	case FIGURE_BYTES:
-		return g_format_size_full((guint64)fmax(0, value), G_FORMAT_SIZE_IEC_UNITS);
+		return g_format_size_full((guint64)fmin(fmax(0, value), MOST),
+					  G_FORMAT_SIZE_IEC_UNITS);
 	case FIGURE_COUNT:
 		break;
 	}

@@ -62,12 +62,9 @@ static void add_head(JsonBuilder *b, const struct run *run)
 
 static void add_overhead(JsonBuilder *b, const struct run *run)
 {
-	double waits;
-
 	begin_object(b, "overhead");
 	show_int(b, "covered_ns", run_covered_ns(run));
-	show_int(b, "covered_waits_ns",
-		 run_metric(run, "covered_waits_ns", &waits) ? waits : run_covered_ns(run));
+	show_int(b, "covered_waits_ns", run_covered_waits_ns(run));
 	begin_array(b, "thinned");
 	for (unsigned i = 0; i < run->thinnings->len; i++) {
 		const struct thinning *t = &g_array_index(run->thinnings, struct thinning, i);
