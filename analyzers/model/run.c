@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "analyzers/model/plain.h"
 #include "analyzers/model/run.h"
 
 static void clear_usage(gpointer usage)
@@ -67,7 +68,9 @@ void run_free(struct run *run)
 
 const char *run_string(struct run *run, const char *s)
 {
-	return s && *s ? g_string_chunk_insert_const(run->strings, s) : "";
+	g_autofree char *plain = plain_text(s);
+
+	return *plain ? g_string_chunk_insert_const(run->strings, plain) : "";
 }
 
 unsigned run_site(struct run *run, const char *file, unsigned line, bool cond)

@@ -238,7 +238,7 @@ struct run {
 struct run *run_new(void);
 void run_free(struct run *run);
 
-/* A copy that lives as long as the run; "" for NULL. */
+/* A copy that lives as long as the run, made fit to be shown (plain.h); "" for NULL. */
 const char *run_string(struct run *run, const char *s);
 /* Index of a site, added when it is new. */
 unsigned run_site(struct run *run, const char *file, unsigned line, bool cond);

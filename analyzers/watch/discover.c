@@ -16,6 +16,7 @@
 
 #include <glib.h>
 
+#include "analyzers/model/plain.h"
 #include "analyzers/watch/discover.h"
 #include "probes/execs.h"
 
@@ -164,11 +165,12 @@ static bool is_loader(const char *program)
 
 static char *program_name(const char *link)
 {
-	g_autofree char *path = g_file_read_link(link, NULL);
+	g_autofree char *path = g_file_read_link(link, NULL), *base = NULL;
 
 	if (path && g_str_has_suffix(path, " (deleted)"))
 		path[strlen(path) - strlen(" (deleted)")] = 0;
-	return path ? g_path_get_basename(path) : NULL;
+	base = path ? g_path_get_basename(path) : NULL;
+	return base ? plain_text(base) : NULL;
 }
 
 static const struct program *program_of(struct discover *d, pid_t pid)
@@ -272,7 +274,7 @@ static bool take(struct discover *d, pid_t pid, bool sure)
 	const struct program *program;
 	g_autofree char *cmdline = NULL;
 	uint64_t looked_ns = now_ns();
-	GString *name, *uuid;
+	g_autoptr(GString) name = NULL, uuid = NULL;
 	struct known *k;
 	gsize size = 0;
 	bool again;
@@ -315,8 +317,8 @@ static bool take(struct discover *d, pid_t pid, bool sure)
 	name = g_string_new(NULL);
 	uuid = g_string_new(NULL);
 	read_names(cmdline, size, name, uuid);
-	k->strings[1] = g_string_free(name, FALSE);
-	k->strings[2] = g_string_free(uuid, FALSE);
+	k->strings[1] = plain_text(name->str);
+	k->strings[2] = plain_text(uuid->str);
 	k->is.program = k->strings[0];
 	k->is.name = k->strings[1];
 	k->is.uuid = k->strings[2];

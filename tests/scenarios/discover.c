@@ -91,6 +91,25 @@ static struct lab_process *dance_as(const char *way, const char *name)
 	return p;
 }
 
+/* A name is nothing that a terminal, a log or a page obeys to. */
+static void strange_name(void)
+{
+	g_autofree char *name = g_strdup_printf("guest=%s\033[31m\377\nx", fresh);
+	g_autofree char *shown =
+		g_strdup_printf("%s\357\277\275[31m\357\277\275\357\277\275x", fresh);
+	struct lab_process *p = dance_as("exec \"$@\"", name);
+	struct seen s;
+
+	g_assert_true(lab_process_expect(p, "ready", PATIENCE_MS, NULL));
+	look_for(&s, uuid);
+	discover_poll(s.discover);
+	g_assert_cmpuint(s.appeared, ==, 1);
+	g_assert_cmpstr(s.last.name, ==, shown);
+	lab_process_free(p);
+	g_assert_true(see(&s, 1, 1, PATIENCE_MS));
+	stop_looking(&s);
+}
+
 /* By any of its names, and by no other. */
 static void names(void)
 {
@@ -340,6 +359,7 @@ int main(int argc, char **argv)
 	g_snprintf(uuid, sizeof(uuid), "6d1f0c8e-8f5e-4f0b-9b43-%012x", getpid());
 	g_test_add_func("/discover/names", names);
 	g_test_add_func("/discover/command-lines", command_lines);
+	g_test_add_func("/discover/strange-name", strange_name);
 	for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
 		g_autofree char *path = g_strdup_printf("/discover/comes/%u", i);
 

@@ -9,6 +9,7 @@
 #include <json-glib/json-glib.h>
 
 #include "analyzers/command.h"
+#include "analyzers/model/plain.h"
 #include "analyzers/render/render.h"
 
 static void roles_by_name(void)
@@ -217,6 +218,33 @@ static void durations(void)
 		g_assert_false(command_duration(wrong[i], 1000000000, &ns));
 }
 
+/* What comes from outside cannot move a cursor, end a line or turn one round. */
+static void plain(void)
+{
+	static const struct {
+		const char *text, *shown;
+	} cases[] = {
+		{NULL, ""},
+		{"", ""},
+		{"web-1, of \"x\" & <b>", "web-1, of \"x\" & <b>"},
+		{"b\303\274ro \346\235\261", "b\303\274ro \346\235\261"},
+		{"a\033[31mb", "a\357\277\275[31mb"},
+		{"a\nb\tc\177", "a\357\277\275b\357\277\275c\357\277\275"},
+		{"a\302\233b", "a\357\277\275b"},
+		{"a\342\200\256b\342\200\250c", "a\357\277\275b\357\277\275c"},
+		{"a\377b\303", "a\357\277\275b\357\277\275"},
+	};
+	struct run *run = run_new();
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+		g_autofree char *shown = plain_text(cases[i].text);
+
+		g_assert_cmpstr(shown, ==, cases[i].shown);
+		g_assert_cmpstr(run_string(run, cases[i].text), ==, cases[i].shown);
+	}
+	run_free(run);
+}
+
 static void json(void)
 {
 	struct run *run = example();
@@ -310,6 +338,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/model/rows", rows);
 	g_test_add_func("/model/losses", losses);
 	g_test_add_func("/model/durations", durations);
+	g_test_add_func("/model/plain", plain);
 	g_test_add_func("/model/json", json);
 	g_test_add_func("/model/text", text_report);
 	g_test_add_func("/model/narrow-report", narrow_report);
