@@ -2,9 +2,11 @@
 /*
  * What a long hold is made of, on real QEMUs that a VM arrives at: the page fault that waits for
  * the source while a device loads, the poll inside the activation of disks; each with phase, device
- * and a stack that is followed to its beginning, the coroutine's or the thread's.
+ * and a stack that is followed to its beginning, the coroutine's or the thread's, and that agrees
+ * with the calls in the code.
  */
 #include "analyzers/lab/journey.h"
+#include "tests/scenarios/exact.h"
 #include "tests/scenarios/recording.h"
 
 enum { ARRIVE_MS = 60000 };
@@ -49,6 +51,22 @@ static void tell(const struct run *run, const struct hold *h)
 		g_test_message("    %s%s+0x%x", f->inside ? "" : "~", f->symbol,
 			       (unsigned)f->offset);
 	}
+}
+
+/* Every frame of it, and a few beyond doubt. */
+static void expect_exact(const struct run *run, const struct hold *h)
+{
+	const struct stack *s = stack_of(run, h);
+	struct exactness e;
+
+	g_assert_nonnull(s);
+	g_assert_true(s->whole);
+	e = exactness_of(run, s);
+	g_test_message("%u frames, %u calls, %u of them certain", s->frames->len, e.calls,
+		       e.certain);
+	g_assert_cmpuint(e.wrong, ==, 0);
+	g_assert_cmpuint(e.calls, >=, s->frames->len - 2);
+	g_assert_cmpuint(e.certain, >=, 3);
 }
 
 static void put(uint8_t *at, unsigned bytes, uint64_t value)
@@ -155,7 +173,7 @@ static void userfault(gconstpointer version)
 	g_assert_cmpint(found->at_longest.phase, ==, PHASE_DEVICE);
 	g_assert_nonnull(strstr(found->at_longest.device, "virtio"));
 	g_assert_cmpint(found->taken, ==, TAKEN_BLOCKED);
-	g_assert_true(stack_of(run, found)->whole);
+	expect_exact(run, found);
 	g_assert_cmpint(depth_of(run, found, "virtio_load"), <,
 			depth_of(run, found, "vmstate_load_state"));
 	run_free(run);
@@ -185,7 +203,7 @@ static void detoured(gconstpointer version)
 	}
 	g_assert_nonnull(found);
 	g_assert_cmpint(found->at_longest.phase, ==, PHASE_DEVICE);
-	g_assert_true(stack_of(run, found)->whole);
+	expect_exact(run, found);
 	g_assert_cmpint(depth_of(run, found, "virtio_load"), <,
 			depth_of(run, found, "qemu_loadvm_state"));
 	run_free(run);
@@ -211,7 +229,7 @@ static void activation(gconstpointer version)
 	g_assert_nonnull(found);
 	g_assert_cmpstr(cause_name(found->longest_cause), ==, "ppoll");
 	g_assert_cmpint(found->at_longest.phase, ==, PHASE_ACTIVATE);
-	g_assert_true(stack_of(run, found)->whole);
+	expect_exact(run, found);
 	run_free(run);
 }
 
