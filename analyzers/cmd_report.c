@@ -9,9 +9,10 @@
 #include <unistd.h>
 
 #include "analyzers/command.h"
+#include "analyzers/input/source.h"
+#include "analyzers/model/plain.h"
 #include "analyzers/render/render.h"
 #include "analyzers/show.h"
-#include "analyzers/input/source.h"
 
 struct options {
 	int run;
@@ -20,19 +21,51 @@ struct options {
 	gboolean json, list, each_vcpu, stacks;
 };
 
-static int list_runs(const GArray *runs)
+static void list_text(const struct store_entry *e)
 {
+	g_autoptr(GDateTime) t = g_date_time_new_from_unix_local(e->begin_unix_ns / 1000000000);
+	g_autofree char *when = t ? g_date_time_format(t, "%F %T") : g_strdup("?");
+	g_autofree char *version = plain_text(e->qemu_version), *label = plain_text(e->label);
+	char duration[RENDER_DURATION];
+
+	printf("%4d  %s  %8s  QEMU %s, process %u%s%s\n", (int)e->id, when,
+	       render_duration(duration, e->duration_ns), version, e->pid, *label ? "  " : "",
+	       label);
+}
+
+/* What the report itself calls these. */
+static void list_json(JsonBuilder *b, const struct store_entry *e)
+{
+	json_builder_begin_object(b);
+	show_int(b, "format", 1);
+	show_int(b, "run", e->id);
+	show_text(b, "label", e->label);
+	show_int(b, "begin_unix_ns", e->begin_unix_ns);
+	show_int(b, "duration_ns", e->duration_ns);
+	json_builder_set_member_name(b, "qemu");
+	json_builder_begin_object(b);
+	show_int(b, "pid", e->pid);
+	show_text(b, "version", e->qemu_version);
+	json_builder_end_object(b);
+	json_builder_end_object(b);
+}
+
+static int list_runs(const GArray *runs, bool json)
+{
+	g_autoptr(JsonBuilder) b = json_builder_new();
+
+	json_builder_begin_array(b);
 	for (unsigned i = 0; i < runs->len; i++) {
 		const struct store_entry *e = &g_array_index(runs, struct store_entry, i);
-		g_autoptr(GDateTime) t =
-			g_date_time_new_from_unix_local(e->begin_unix_ns / 1000000000);
-		g_autofree char *when = t ? g_date_time_format(t, "%F %T") : g_strdup("?");
-		char duration[RENDER_DURATION];
 
-		printf("%4d  %s  %8s  QEMU %s, process %u%s%s\n", (int)e->id, when,
-		       render_duration(duration, e->duration_ns), e->qemu_version, e->pid,
-		       *e->label ? "  " : "", e->label);
+		if (json)
+			list_json(b, e);
+		else
+			list_text(e);
 	}
+	json_builder_end_array(b);
+	if (json)
+		show_json(stdout, b);
 	return EXIT_DONE;
 }
 
@@ -119,7 +152,7 @@ static int report(const struct command *command, int argc, char **argv)
 	if (source_open(argv[1], &source, &err))
 		return command_fail(EXIT_CANNOT, "%s", err.text);
 	if (o.list)
-		code = list_runs(source_list(source));
+		code = list_runs(source_list(source), o.json);
 	else if (o.html)
 		code = write_page(source, source_list(source), &o);
 	else

@@ -168,7 +168,8 @@ static void test_loadvm(void)
 /* Waits, blocks of every kind, wakers and stacks; then what only a migration has, made up. */
 static void test_report(void)
 {
-	g_autofree char *file = fresh_path("schema.run"), *one = NULL, *several = NULL;
+	g_autofree char *file = fresh_path("schema.run"), *one = NULL, *several = NULL,
+			*list = NULL;
 	struct dance d;
 	struct lab_process *p;
 	struct store_error err;
@@ -203,6 +204,8 @@ static void test_report(void)
 	store_close(store);
 	several = answer("bqlstat", "report", "--json", file, NULL);
 	keeps(several, "report");
+	list = answer("bqlstat", "report", "--list", "--json", file, NULL);
+	keeps(list, "runs");
 }
 
 static void test_diff(void)
