@@ -397,6 +397,8 @@ static __always_inline void acquired(struct state *st, struct abi_slot *slot, ui
 	if (st->does == ASKED) {
 		wait = now - st->ask_ns;
 	} else if (st->does != ASLEEP) {
+		if (st->does == HOLDS)
+			lose(slot, ABI_LOST_NO_RELEASE);
 		if (!slot->holds_only)
 			lose(slot, ABI_LOST_NO_ASK);
 		st->cur.site = find_site(st, 0, 0, false);
