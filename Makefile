@@ -324,6 +324,9 @@ $(O)/tests/scenarios/usdt.o: | $(O)/tests/scenarios/usdt.skel.h
 
 $(O)/tests/bench/cost.o: | $(O)/tests/bench/cost.skel.h
 
+# They look into the tracer.
+$(O)/tests/scenarios/anatomy.o $(O)/tests/bench/cost.o: | $(O)/probes/bql.skel.h
+
 # Its probe sites may be 5-byte nops, which Linux 6.18 turns into calls: no red zone for them to push into.
 $(O)/tests/bench/subject: tests/bench/subject.c tests/bench/subject-lttng.h \
 		$(filter-out %/install.o,$(TRACE)) $(O)/libdetour.a
