@@ -17,7 +17,7 @@
 #include "analyzers/inspect/check.h"
 #include "analyzers/command.h"
 #include "analyzers/compare/figures.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "analyzers/store/store.h"
 
 #define MOST_SIDES  8
@@ -182,17 +182,17 @@ static int read_done(struct bench *b)
 
 static void show_progress(const struct bench *b, const char *what, double elapsed_s)
 {
-	char took[RENDER_DURATION], left[RENDER_DURATION];
+	char took[WORDS_DURATION], left[WORDS_DURATION];
 	unsigned total = (unsigned)b->pairs * b->n_sides;
 	double each = b->made ? b->made_s / b->made : 0;
 
 	if (b->quiet || !isatty(STDERR_FILENO))
 		return;
 	fprintf(stderr, "\r\033[K[%u of %u] %s, %s", b->n_done, total, what,
-		render_duration(took, (uint64_t)(elapsed_s * 1e9)));
+		words_duration(took, (uint64_t)(elapsed_s * 1e9)));
 	if (b->made)
 		fprintf(stderr, "; about %s left",
-			render_duration(
+			words_duration(
 				left,
 				(uint64_t)(MAX(0, each * (total - b->n_done) - elapsed_s) * 1e9)));
 }
@@ -239,7 +239,7 @@ static int keep(struct bench *b, const char *what)
 	struct store_error err;
 	struct store *store = NULL;
 	struct run *run = NULL;
-	char took[RENDER_DURATION];
+	char took[WORDS_DURATION];
 	double total = 0;
 	int code = EXIT_DONE;
 
@@ -253,7 +253,7 @@ static int keep(struct bench *b, const char *what)
 	if (code == EXIT_DONE && !b->quiet) {
 		run_metric(run, METRIC_TOTAL, &total);
 		fprintf(stderr, "[%u of %u] %s: %s, lock held %.1f%% of the time\n", b->n_done + 1,
-			b->pairs * b->n_sides, what, render_duration(took, (uint64_t)total),
+			b->pairs * b->n_sides, what, words_duration(took, (uint64_t)total),
 			100 * run_share_held(run));
 	}
 	if (run)

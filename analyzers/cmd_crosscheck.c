@@ -12,7 +12,7 @@
 #include "analyzers/command.h"
 #include "analyzers/cross/play.h"
 #include "analyzers/lab/journey.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "analyzers/show.h"
 
 #define MOST_ROUNDS 100
@@ -120,17 +120,17 @@ static void show_cells(const struct play_result *r, const char *site)
 {
 	for (unsigned b = 0; b < r->n; b++) {
 		const struct book_site *s = site ? entry(r, b, site) : &r->books[b]->sum;
-		char text[RENDER_DURATION];
+		char text[WORDS_DURATION];
 
 		printf("  %8llu %8s", (unsigned long long)s->acquired,
-		       render_duration(text, s->long_ns));
+		       words_duration(text, s->long_ns));
 	}
 }
 
 static void show_round(const struct crosscheck *c, const struct play_result *r, int round,
 		       const GPtrArray *sites)
 {
-	char text[RENDER_DURATION];
+	char text[WORDS_DURATION];
 	unsigned width = 24;
 	bool colour = show_colour();
 
@@ -138,7 +138,7 @@ static void show_round(const struct crosscheck *c, const struct play_result *r, 
 		width = MAX(width, strlen(sites->pdata[i]));
 	printf("%sRound %d of %d: QEMU %s, %s; acquisitions, and time in holds of %s and longer\n",
 	       round > 1 ? "\n" : "", round, c->rounds, r->qemu_version, c->policy,
-	       render_duration(text, c->long_ns));
+	       words_duration(text, c->long_ns));
 	printf("  %-*s", width, "call site");
 	for (unsigned b = 0; b < r->n; b++)
 		printf("  %17s", r->books[b]->name);
@@ -163,7 +163,7 @@ static void show_round(const struct crosscheck *c, const struct play_result *r, 
 			       (unsigned long long)r->books[b]->lost);
 		if (r->books[b]->bias_ns)
 			printf("  %s: %s taken off each hold, its own time\n", r->books[b]->name,
-			       render_duration(text, r->books[b]->bias_ns));
+			       words_duration(text, r->books[b]->bias_ns));
 	}
 }
 

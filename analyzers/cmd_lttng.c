@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include "analyzers/command.h"
+#include "analyzers/model/words.h"
 #include "analyzers/watch/launch.h"
 #include "analyzers/output.h"
-#include "analyzers/render/render.h"
 #include "analyzers/watch/session.h"
 #include "runtime/seams/seams.h"
 
@@ -236,10 +236,10 @@ static void snapshot_now(struct capture *c, const char *why)
 
 static void show_progress(struct capture *c)
 {
-	char duration[RENDER_DURATION];
+	char duration[WORDS_DURATION];
 
 	fprintf(stderr, "\r\033[Kcapturing %s: %.1f MB",
-		render_duration(duration, now_ns() - c->begin_ns), output_bytes(&c->folder) / 1e6);
+		words_duration(duration, now_ns() - c->begin_ns), output_bytes(&c->folder) / 1e6);
 	c->shown = true;
 }
 
@@ -355,7 +355,7 @@ static int finish(struct capture *c, int signal)
 {
 	struct session_counts counts = {0};
 	struct session_error err = {""};
-	char duration[RENDER_DURATION];
+	char duration[WORDS_DURATION];
 	uint64_t took = now_ns() - c->begin_ns;
 	int code = EXIT_DONE;
 	unsigned n;
@@ -373,7 +373,7 @@ static int finish(struct capture *c, int signal)
 			if (!c->quiet)
 				fprintf(stderr,
 					"bqlstat: no snapshot: no trigger fired in %s (%s)\n",
-					render_duration(duration, took), how_it_ended(c, signal));
+					words_duration(duration, took), how_it_ended(c, signal));
 			return code;
 		}
 		return c->plain ? EXIT_CANNOT
@@ -386,7 +386,7 @@ static int finish(struct capture *c, int signal)
 		fprintf(stderr,
 			"bqlstat: %s: %.1f MB in %s, %s; events discarded %llu, packets lost "
 			"%llu\n",
-			c->output, output_bytes(&c->folder) / 1e6, render_duration(duration, took),
+			c->output, output_bytes(&c->folder) / 1e6, words_duration(duration, took),
 			how_it_ended(c, signal), (unsigned long long)counts.discarded,
 			(unsigned long long)counts.lost);
 	if (c->snapshot && !c->quiet)

@@ -15,9 +15,9 @@
 
 #include "analyzers/watch/collect.h"
 #include "analyzers/command.h"
+#include "analyzers/model/words.h"
 #include "analyzers/watch/discover.h"
 #include "analyzers/watch/launch.h"
-#include "analyzers/render/render.h"
 #include "analyzers/store/store.h"
 
 #define POLL_MS	      200 /* how often events are fetched and new call sites get their name */
@@ -182,12 +182,12 @@ static void add_progress(void *opaque, const struct abi_site *site, const char *
 	if (site->worst.hold_ns <= p->longest_ns)
 		return;
 	p->longest_ns = site->worst.hold_ns;
-	g_snprintf(p->site, sizeof(p->site), "%s:%u", render_file(file), site->line);
+	g_snprintf(p->site, sizeof(p->site), "%s:%u", words_file(file), site->line);
 }
 
 static void show_progress(struct record *r, uint64_t since_ns)
 {
-	char duration[RENDER_DURATION], longest[RENDER_DURATION];
+	char duration[WORDS_DURATION], longest[WORDS_DURATION];
 	struct progress p = {0};
 
 	for (unsigned i = 0; i < r->targets->len; i++) {
@@ -202,8 +202,8 @@ static void show_progress(struct record *r, uint64_t since_ns)
 			p.phase = phase_name((enum phase)phase.kind);
 	}
 	fprintf(stderr, "\r\033[Krecording %s: %llu acquisitions, longest hold %s at %s%s%s",
-		render_duration(duration, now_ns() - since_ns), (unsigned long long)p.acquired,
-		render_duration(longest, p.longest_ns), *p.site ? p.site : "-",
+		words_duration(duration, now_ns() - since_ns), (unsigned long long)p.acquired,
+		words_duration(longest, p.longest_ns), *p.site ? p.site : "-",
 		p.phase ? ", phase " : "", p.phase ? p.phase : "");
 	r->shown = true;
 }
@@ -271,7 +271,7 @@ static void say_done(struct record *r, const struct run *run)
 {
 	g_autoptr(GPtrArray) longest = run_longest(run, 1);
 	const struct hold *h = longest->len ? longest->pdata[0] : NULL;
-	char duration[RENDER_DURATION], held[RENDER_DURATION];
+	char duration[WORDS_DURATION], held[WORDS_DURATION];
 
 	wipe_progress(r);
 	if (r->quiet)
@@ -279,9 +279,9 @@ static void say_done(struct record *r, const struct run *run)
 	fprintf(stderr,
 		"bqlstat: run %d: process %u, %s %s: %llu acquisition%s, longest hold %s, "
 		"lost %llu\n",
-		(int)run->id, run->pid, render_duration(duration, run->duration_ns), run->ended,
+		(int)run->id, run->pid, words_duration(duration, run->duration_ns), run->ended,
 		(unsigned long long)run_acquired(run), run_acquired(run) == 1 ? "" : "s",
-		render_duration(held, h ? run_hold_ns(run, h->hold_ns) : 0),
+		words_duration(held, h ? run_hold_ns(run, h->hold_ns) : 0),
 		(unsigned long long)run_lost(run));
 }
 

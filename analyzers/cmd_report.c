@@ -11,6 +11,7 @@
 #include "analyzers/command.h"
 #include "analyzers/input/source.h"
 #include "analyzers/model/plain.h"
+#include "analyzers/model/words.h"
 #include "analyzers/render/render.h"
 #include "analyzers/show.h"
 
@@ -26,10 +27,10 @@ static void list_text(const struct store_entry *e)
 	g_autoptr(GDateTime) t = g_date_time_new_from_unix_local(e->begin_unix_ns / 1000000000);
 	g_autofree char *when = t ? g_date_time_format(t, "%F %T") : g_strdup("?");
 	g_autofree char *version = plain_text(e->qemu_version), *label = plain_text(e->label);
-	char duration[RENDER_DURATION];
+	char duration[WORDS_DURATION];
 
 	printf("%4d  %s  %8s  QEMU %s, process %u%s%s\n", (int)e->id, when,
-	       render_duration(duration, e->duration_ns), version, e->pid, *label ? "  " : "",
+	       words_duration(duration, e->duration_ns), version, e->pid, *label ? "  " : "",
 	       label);
 }
 

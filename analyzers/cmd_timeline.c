@@ -9,8 +9,8 @@
 
 #include "analyzers/command.h"
 #include "analyzers/render/perfetto.h"
-#include "analyzers/render/render.h"
 #include "analyzers/input/source.h"
+#include "analyzers/model/words.h"
 
 /*
  * Two machines' CLOCK_MONOTONICs have nothing to do with each other; two recordings on one machine
@@ -120,11 +120,11 @@ static int draw(struct timeline *t, char **paths, const struct perfetto_options 
 		t->output, (unsigned long long)counts.holds, (unsigned long long)counts.waits,
 		(unsigned long long)counts.marks);
 	if (counts.omitted) {
-		char text[RENDER_DURATION];
+		char text[WORDS_DURATION];
 
 		fprintf(stderr, "; %llu shorter than %s left out",
 			(unsigned long long)counts.omitted,
-			render_duration(text, options->shortest_ns));
+			words_duration(text, options->shortest_ns));
 	}
 	fputs("\nbqlstat: open it at ui.perfetto.dev, or with trace_processor\n", stderr);
 	return t->damaged ? EXIT_CANNOT : EXIT_DONE;

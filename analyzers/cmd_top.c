@@ -12,13 +12,13 @@
 
 #include "analyzers/watch/collect.h"
 #include "analyzers/command.h"
+#include "analyzers/model/words.h"
 #include "analyzers/watch/discover.h"
-#include "analyzers/render/render.h"
 #include "analyzers/show.h"
 #include "analyzers/top/live.h"
 #include "analyzers/top/screen.h"
 
-#define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
+#define D(ns) words_duration((char[WORDS_DURATION]){}, ns)
 
 #define THRESHOLD_NS 1000000
 #define FORMAT	     1 /* of the JSON: docs/top-json.md */

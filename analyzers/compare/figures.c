@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From a run to plain figures.
+ * From a run to plain figures, and from a figure to text.
  */
+#include <math.h>
 #include <string.h>
 
 #include "analyzers/compare/figures.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
+
+/* Beyond it no integer holds what a file may claim. */
+#define MOST 1e18
 
 struct builder {
 	struct run *run;
@@ -148,7 +152,7 @@ static char *site_name(struct builder *b, const struct usage *u)
 {
 	const struct site *s = &g_array_index(b->run->sites, struct site, u->site);
 	const struct thread *t = &g_array_index(b->run->threads, struct thread, u->thread);
-	g_autofree char *own = g_strdup_printf("%s:%u", render_file(s->file), s->line);
+	g_autofree char *own = g_strdup_printf("%s:%u", words_file(s->file), s->line);
 	const char *matched = b->sites ? g_hash_table_lookup(b->sites, own) : NULL;
 
 	return g_strdup_printf("%s%s %s", matched ?: own, s->cond ? " (condvar)" : "",
@@ -316,4 +320,39 @@ const char *figure_group_name(enum figure_group group)
 	};
 
 	return names[group];
+}
+
+char *figure_text(enum figure_unit unit, double value)
+{
+	char text[WORDS_DURATION];
+
+	if (!isfinite(value))
+		return g_strdup("-");
+	switch (unit) {
+	case FIGURE_NS:
+		return g_strdup_printf("%s%s", value < 0 ? "-" : "",
+				       words_duration(text, (uint64_t)fmin(fabs(value), MOST)));
+	case FIGURE_SHARE:
+		return g_strdup_printf("%.1f%%", value * 100);
+	case FIGURE_BYTES:
+		return g_format_size_full((guint64)fmin(fmax(0, value), MOST),
+					  G_FORMAT_SIZE_IEC_UNITS);
+	case FIGURE_COUNT:
+		break;
+	}
+	return g_strdup_printf("%.4g", value);
+}
+
+char *figure_ratio(double ratio)
+{
+	if (!isfinite(ratio))
+		return g_strdup("-");
+	if (ratio >= 1000)
+		return g_strdup_printf("%.0f", ratio);
+	return g_strdup_printf("%.*f",
+			       ratio >= 99.5   ? 0
+			       : ratio >= 9.95 ? 1
+			       : ratio < 0.1   ? 3
+					       : 2,
+			       ratio);
 }

@@ -48,6 +48,11 @@ double run_share_held(const struct run *run);
 
 const char *figure_group_name(enum figure_group group);
 
+/* "12.3 ms", "96.9%", "64 MiB", "7". g_free(). */
+char *figure_text(enum figure_unit unit, double value);
+/* A ratio to three digits, and none that need more room than that. g_free(). */
+char *figure_ratio(double ratio);
+
 /* What bench writes into a run's metrics, beside QEMU's own figures. */
 #define METRIC_TOTAL	    "total_time_ns"
 #define METRIC_SETUP	    "setup_time_ns"

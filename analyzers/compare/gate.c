@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "analyzers/compare/gate.h"
-#include "analyzers/render/figure.h"
 
 enum kind { WORSE, GROWS_BY_SHARE, GROWS_BY, EXCEEDS };
 
@@ -143,13 +142,13 @@ static void add_result(GArray *results, const struct rule *r, enum gate_state st
 
 static char *shown(const struct comparison *c, double value)
 {
-	return render_figure(c->unit, value);
+	return figure_text(c->unit, value);
 }
 
 /* "x 1.21, "; nothing where there was nothing. */
 static char *times_text(const struct comparison *c)
 {
-	g_autofree char *ratio = render_ratio(c->ratio.estimate);
+	g_autofree char *ratio = figure_ratio(c->ratio.estimate);
 
 	return isfinite(c->ratio.estimate) ? g_strdup_printf("x %s, ", ratio) : g_strdup("");
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "analyzers/compare/match.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 
 /*
  * A site that is left alone costs 1; a pair that moved costs less than two left alone, less still
@@ -86,7 +86,7 @@ static GArray *places_of(const GPtrArray *runs)
 			const struct site *s = &g_array_index(run->sites, struct site, u->site);
 			const struct thread *t =
 				&g_array_index(run->threads, struct thread, u->thread);
-			const char *file = render_file(s->file), *slash = strrchr(file, '/');
+			const char *file = words_file(s->file), *slash = strrchr(file, '/');
 			struct place p = {file, slash ? slash + 1 : file, s->line, 1U << t->role,
 					  function_at(run, u->site)};
 

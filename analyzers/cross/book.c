@@ -3,7 +3,7 @@
  * Books, and those of the two sources that add up by themselves.
  */
 #include "analyzers/cross/book.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 
 struct book *book_new(const char *name, uint64_t long_limit_ns)
 {
@@ -25,7 +25,7 @@ void book_free(struct book *b)
 
 struct book_site *book_site(struct book *b, const char *file, unsigned line)
 {
-	g_autofree char *name = g_strdup_printf("%s:%u", render_file(file), line);
+	g_autofree char *name = g_strdup_printf("%s:%u", words_file(file), line);
 	struct book_site *site = g_hash_table_lookup(b->sites, name);
 
 	if (site)

@@ -8,7 +8,7 @@
 #include "analyzers/export/exposition.h"
 #include "analyzers/export/figures.h"
 #include "analyzers/export/monitor.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 
 #define EVENTS_KEPT	512
 #define EXEMPLAR_OLD_NS 15000000000LL
@@ -176,7 +176,7 @@ static struct figures_site *site_for(struct figures *f, const struct run *run,
 	if (!s->line && !*s->file)
 		snprintf(name, sizeof(name), "unknown");
 	else
-		snprintf(name, sizeof(name), "%s:%u", *s->file ? render_file(s->file) : "?",
+		snprintf(name, sizeof(name), "%s:%u", *s->file ? words_file(s->file) : "?",
 			 s->line);
 	for (unsigned i = 0; i < f->sites->len; i++) {
 		site = f->sites->pdata[i];

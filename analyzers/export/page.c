@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "analyzers/export/http.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 
 #define MINUTE_NS 60000000000ULL
 
@@ -52,7 +52,7 @@ static const struct figures_site *heaviest(const struct figures *f)
 static void add_vm(GString *out, const struct figures *f, uint64_t now_ns)
 {
 	const struct figures_site *site = heaviest(f);
-	char longest[RENDER_DURATION], current[RENDER_DURATION];
+	char longest[WORDS_DURATION], current[WORDS_DURATION];
 	/* Within the overhead budget that may be less than has passed since the attach. */
 	uint64_t seen_ns = f->recorded_ns;
 
@@ -64,9 +64,8 @@ static void add_vm(GString *out, const struct figures *f, uint64_t now_ns)
 	}
 	add(out, "<td>%s<br><small>policy %s</small>", f->version, f->policy);
 	add(out, "<td class=n>%.2f%%", seen_ns ? 100.0 * MIN(f->held_ns, seen_ns) / seen_ns : 0.0);
-	add(out, "<td class=n>%s", render_duration(longest, figures_longest(f, MINUTE_NS, now_ns)));
-	add(out, "<td class=n>%s",
-	    f->current_ns ? render_duration(current, f->current_ns) : "free");
+	add(out, "<td class=n>%s", words_duration(longest, figures_longest(f, MINUTE_NS, now_ns)));
+	add(out, "<td class=n>%s", f->current_ns ? words_duration(current, f->current_ns) : "free");
 	add(out, "<td>%s<br><small>%s</small>", site ? site->name : "",
 	    site ? role_name(site->role) : "");
 	add(out, "<td>%s%s%s", phase_name(f->incoming.now.phase),

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "analyzers/inspect/check.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "probes/features.h"
 #include "probes/tracer.h"
 #include "runtime/seams/seams.h"
@@ -212,22 +212,22 @@ static void check_settings(GPtrArray *checks, uint64_t mine)
 
 static void check_cost(GPtrArray *checks, const struct features *f, const struct tracer_cost *cost)
 {
-	char emulated[RENDER_DURATION], stepped[RENDER_DURATION], pair[RENDER_DURATION];
-	char hold[RENDER_DURATION];
+	char emulated[WORDS_DURATION], stepped[WORDS_DURATION], pair[WORDS_DURATION];
+	char hold[WORDS_DURATION];
 
 	if (f->emulated_ns && f->stepped_ns)
 		checks_add(checks, f->stepped_ns > 2 * f->emulated_ns ? CHECK_OK : CHECK_NOTE,
 			   "probe cost", NULL,
 			   "%s a hit where the kernel emulates the instruction, %s where it "
 			   "single-steps it (measured without a program)",
-			   render_duration(emulated, f->emulated_ns),
-			   render_duration(stepped, f->stepped_ns));
+			   words_duration(emulated, f->emulated_ns),
+			   words_duration(stepped, f->stepped_ns));
 	if (cost && cost->measured)
 		checks_add(checks, CHECK_OK, "lock cost", NULL,
 			   "each lock and unlock costs %s while recorded; %s of it is inside the "
 			   "hold, and taken off in reports",
-			   render_duration(pair, cost->pair_ns),
-			   render_duration(hold, cost->hold_bias_ns));
+			   words_duration(pair, cost->pair_ns),
+			   words_duration(hold, cost->hold_bias_ns));
 	else if (cost)
 		checks_add(checks, CHECK_UNSEEN, "lock cost", NULL, "the measurement failed");
 }

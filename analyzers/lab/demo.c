@@ -14,7 +14,7 @@
 
 #include "analyzers/lab/stall.h"
 #include "analyzers/model/run.h"
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "analyzers/store/store.h"
 
 enum { SIDES = 2, LONGEST = 3, RECORD_TIMEOUT_MS = 20000 };
@@ -34,8 +34,15 @@ static bool start_record(struct lab_pair *pair, void *opaque, GError **error)
 {
 	struct side *side = opaque;
 	g_autofree char *pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_destination(pair)));
-	const char *argv[] = { lab_program("bqlstat"), "record", "-p", pid, "-o", side->file,
-			       "--label", side->label, NULL };
+	const char *argv[] = {lab_program("bqlstat"),
+			      "record",
+			      "-p",
+			      pid,
+			      "-o",
+			      side->file,
+			      "--label",
+			      side->label,
+			      NULL};
 
 	side->record = lab_process_new(argv, NULL, error);
 	return side->record &&
@@ -54,7 +61,8 @@ static bool stop_record(struct lab_pair *pair, void *opaque, GError **error)
 	if (status) {
 		g_autofree char *said = lab_process_stderr(side->record);
 
-		g_set_error(error, LAB_ERROR, LAB_ERROR_EXITED, "bqlstat record: %s", g_strstrip(said));
+		g_set_error(error, LAB_ERROR, LAB_ERROR_EXITED, "bqlstat record: %s",
+			    g_strstrip(said));
 		return false;
 	}
 	return true;
@@ -105,7 +113,7 @@ cleanup:
 	return ok;
 }
 
-#define D(ns) render_duration((char[RENDER_DURATION]){ 0 }, ns)
+#define D(ns) words_duration((char[WORDS_DURATION]){0}, ns)
 
 static void row(const char *what, const char *stock, const char *ours)
 {
@@ -153,7 +161,7 @@ static void longest_holds(struct side *side)
 		const struct thread *thread =
 			&g_array_index(side->run->threads, struct thread, hold->thread);
 		g_autofree char *call =
-			g_strdup_printf("%s:%u", render_file(site->file), site->line);
+			g_strdup_printf("%s:%u", words_file(site->file), site->line);
 		g_autofree char *why = spent(hold);
 
 		printf("  %8s  %-12s %-34s %s\n", D(run_hold_ns(side->run, hold->hold_ns)),
@@ -195,29 +203,31 @@ int main(int argc, char **argv)
 	g_autofree char *version = NULL, *policy = NULL, *file = NULL;
 	int stall_ms = 3000;
 	const GOptionEntry entries[] = {
-		{ "qemu", 'q', 0, G_OPTION_ARG_STRING, &version, "QEMU to use: 7.2 (default), 10.0, 11.1 or a path",
-		  "QEMU" },
-		{ "policy", 'p', 0, G_OPTION_ARG_STRING, &policy,
-		  "what to hold against stock (default io-free)", "POLICY" },
-		{ "stall", 's', 0, G_OPTION_ARG_INT, &stall_ms, "how long the channel stalls (3000)",
-		  "MS" },
-		{ "output", 'o', 0, G_OPTION_ARG_FILENAME, &file,
-		  "keep both recordings in this file (default demo.bql beside the program)", "FILE" },
-		{ 0 },
+		{"qemu", 'q', 0, G_OPTION_ARG_STRING, &version,
+		 "QEMU to use: 7.2 (default), 10.0, 11.1 or a path", "QEMU"},
+		{"policy", 'p', 0, G_OPTION_ARG_STRING, &policy,
+		 "what to hold against stock (default io-free)", "POLICY"},
+		{"stall", 's', 0, G_OPTION_ARG_INT, &stall_ms, "how long the channel stalls (3000)",
+		 "MS"},
+		{"output", 'o', 0, G_OPTION_ARG_FILENAME, &file,
+		 "keep both recordings in this file (default demo.bql beside the program)", "FILE"},
+		{0},
 	};
 	g_autoptr(GOptionContext) context = g_option_context_new(NULL);
 	g_autofree char *folder = g_path_get_dirname(argv[0]), *installed = NULL;
 	g_autofree char *beside = g_build_filename(folder, "bqlstat", NULL);
 	g_autoptr(GError) error = NULL;
-	struct side sides[SIDES] = { { .label = "stock" } };
-	struct store_error err = { "the recordings are not in the file" };
+	struct side sides[SIDES] = {{.label = "stock"}};
+	struct store_error err = {"the recordings are not in the file"};
 
 	g_option_context_add_main_entries(context, entries, NULL);
 	g_option_context_set_summary(
-		context, "Shows who holds the Big QEMU Lock while a VM arrives and one channel stalls: at\n"
-			 "a stock QEMU and at the same QEMU with threaded loadvm.");
+		context,
+		"Shows who holds the Big QEMU Lock while a VM arrives and one channel stalls: at\n"
+		"a stock QEMU and at the same QEMU with threaded loadvm.");
 	if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1 || stall_ms <= 0) {
-		fprintf(stderr, "demo: %s; see --help\n", error ? error->message : "wrong arguments");
+		fprintf(stderr, "demo: %s; see --help\n",
+			error ? error->message : "wrong arguments");
 		return 2;
 	}
 	if (!file) {

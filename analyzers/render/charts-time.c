@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "analyzers/compare/figures.h"
+#include "analyzers/model/words.h"
 #include "analyzers/render/charts.h"
-#include "analyzers/render/render.h"
 #include "analyzers/render/svg.h"
 
 void run_migration(const struct run *run, uint64_t *begin_ns, uint64_t *end_ns)
@@ -207,7 +207,7 @@ static void phases_band(GString *out, const struct run *run, const struct scale 
 			i + 1 < run->marks->len ? m[1].at_ns : run->begin_ns + run->duration_ns;
 		double from, to;
 		g_autofree char *title = NULL;
-		char took[RENDER_DURATION];
+		char took[WORDS_DURATION];
 
 		if (m->in.phase == PHASE_NONE || m->at_ns < begin)
 			continue;
@@ -215,7 +215,7 @@ static void phases_band(GString *out, const struct run *run, const struct scale 
 		to = scale_at(x, (double)(next - begin));
 		title = g_strdup_printf("%s%s%s, %s", phase_name(m->in.phase),
 					*m->in.device ? " " : "", m->in.device,
-					render_duration(took, next - m->at_ns));
+					words_duration(took, next - m->at_ns));
 		g_string_append_printf(out,
 				       "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"14\" "
 				       "class=\"phase-%s\"><title>",
@@ -249,15 +249,15 @@ static char *hold_title(struct run *run, const struct hold *h)
 {
 	const struct site *s = &g_array_index(run->sites, struct site, h->site);
 	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
-	char held[RENDER_DURATION], blocked[RENDER_DURATION];
+	char held[WORDS_DURATION], blocked[WORDS_DURATION];
 	g_autofree char *why = NULL;
 
 	if (h->longest_ns)
-		why = g_strdup_printf(", blocked %s in %s", render_duration(blocked, h->longest_ns),
+		why = g_strdup_printf(", blocked %s in %s", words_duration(blocked, h->longest_ns),
 				      cause_name(h->longest_cause));
 	return g_strdup_printf("%s, %s at %s:%u%s",
-			       render_duration(held, run_hold_ns(run, h->hold_ns)),
-			       run_who(run, t, true), render_file(s->file), s->line, why ?: "");
+			       words_duration(held, run_hold_ns(run, h->hold_ns)),
+			       run_who(run, t, true), words_file(s->file), s->line, why ?: "");
 }
 
 static void hold_boxes(GString *out, struct run *run, const GPtrArray *holds,

@@ -103,7 +103,7 @@ static void ratio_mark(GString *out, const struct scale *x, double y, double rat
 static void ratio_row(GString *out, const struct comparison *c, const struct scale *x, double y)
 {
 	g_autofree char *interval = render_interval(c->ratio);
-	g_autofree char *ratio = render_ratio(c->ratio.estimate);
+	g_autofree char *ratio = figure_ratio(c->ratio.estimate);
 	g_autofree char *times = g_strdup_printf("x %s", ratio);
 
 	g_string_append_printf(out, "<g class=\"%s\"><title>%s: %s, %s</title>",
@@ -198,8 +198,8 @@ void chart_dots(GString *out, const struct compared *to, const struct comparison
 {
 	enum { LEFT = 14, RIGHT = 296, TOP = 26, BOTTOM = 100 };
 	g_autofree double *all = g_new(double, c->a.n + c->b.n + 1);
-	g_autofree char *a = render_figure(c->unit, c->a.median);
-	g_autofree char *b = render_figure(c->unit, c->b.median);
+	g_autofree char *a = figure_text(c->unit, c->a.median);
+	g_autofree char *b = figure_text(c->unit, c->b.median);
 	g_autofree char *medians = g_strdup_printf("%s -> %s", a, b);
 	struct scale x;
 

@@ -28,8 +28,8 @@ static const char *colour_of(enum verdict verdict)
 
 static void show_row(FILE *out, const struct comparison *c, unsigned width, bool colour)
 {
-	g_autofree char *a = render_figure(c->unit, c->a.median);
-	g_autofree char *b = render_figure(c->unit, c->b.median);
+	g_autofree char *a = figure_text(c->unit, c->a.median);
+	g_autofree char *b = figure_text(c->unit, c->b.median);
 	g_autofree char *ratio = c->a.n && c->b.n ? render_interval(c->ratio) : g_strdup("-");
 	g_autofree char *verdict = render_comparison_verdict(c);
 	g_autofree char *n = g_strdup_printf("%u/%u", c->a.n, c->b.n);

@@ -6,53 +6,14 @@
 #include <string.h>
 
 #include "analyzers/render/figure.h"
-#include "analyzers/render/render.h"
-
-/* Beyond it no integer holds what a file may claim. */
-#define MOST 1e18
 
 /* What came or went and never held the lock that long is not worth a line. */
 #define FELT_NS 10000
 
-char *render_figure(enum figure_unit unit, double value)
-{
-	char text[RENDER_DURATION];
-
-	if (!isfinite(value))
-		return g_strdup("-");
-	switch (unit) {
-	case FIGURE_NS:
-		return g_strdup_printf("%s%s", value < 0 ? "-" : "",
-				       render_duration(text, (uint64_t)fmin(fabs(value), MOST)));
-	case FIGURE_SHARE:
-		return g_strdup_printf("%.1f%%", value * 100);
-	case FIGURE_BYTES:
-		return g_format_size_full((guint64)fmin(fmax(0, value), MOST),
-					  G_FORMAT_SIZE_IEC_UNITS);
-	case FIGURE_COUNT:
-		break;
-	}
-	return g_strdup_printf("%.4g", value);
-}
-
-char *render_ratio(double ratio)
-{
-	if (!isfinite(ratio))
-		return g_strdup("-");
-	if (ratio >= 1000)
-		return g_strdup_printf("%.0f", ratio);
-	return g_strdup_printf("%.*f",
-			       ratio >= 99.5   ? 0
-			       : ratio >= 9.95 ? 1
-			       : ratio < 0.1   ? 3
-					       : 2,
-			       ratio);
-}
-
 char *render_interval(struct stats_interval i)
 {
-	g_autofree char *estimate = render_ratio(i.estimate), *low = render_ratio(i.low);
-	g_autofree char *high = render_ratio(i.high);
+	g_autofree char *estimate = figure_ratio(i.estimate), *low = figure_ratio(i.low);
+	g_autofree char *high = figure_ratio(i.high);
 
 	/* Of too few runs there is none. */
 	if (isnan(i.low))

@@ -17,10 +17,6 @@ struct render_diff_options {
 	const GArray *gates;
 };
 
-/* "12.3 ms", "96.9%", "64 MiB", "7". g_free(). */
-char *render_figure(enum figure_unit unit, double value);
-/* A ratio to three digits, and none that need more room than that. g_free(). */
-char *render_ratio(double ratio);
 /* "1.21 [1.15, 1.30]", "- [...]" when it is not finite. g_free(). */
 char *render_interval(struct stats_interval interval);
 /* One sentence: is B worse than A? g_free(). */

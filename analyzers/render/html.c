@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "analyzers/compare/fit.h"
+#include "analyzers/model/words.h"
 #include "analyzers/render/charts.h"
 #include "analyzers/render/figure.h"
 #include "analyzers/render/method.h"
@@ -111,7 +112,7 @@ static uint64_t span_of(const struct series *s)
 static void timeline(GString *out, const struct series *s, const char *which, uint64_t span_ns)
 {
 	struct run *run = series_median_run(s);
-	char took[RENDER_DURATION];
+	char took[WORDS_DURATION];
 	uint64_t begin, end;
 
 	run_migration(run, &begin, &end);
@@ -119,7 +120,7 @@ static void timeline(GString *out, const struct series *s, const char *which, ui
 	html_text(out, s->label);
 	g_string_append_printf(out,
 			       "</b>, run %d%s: %s from the first byte to the guest's start</p>\n",
-			       (int)run->id, which, render_duration(took, end - begin));
+			       (int)run->id, which, words_duration(took, end - begin));
 	page_chart_begin(out);
 	chart_timeline(out, run, s->class, span_ns);
 	page_chart_end(out);
@@ -128,7 +129,7 @@ static void timeline(GString *out, const struct series *s, const char *which, ui
 static void probes_of(GString *out, const char *name, const GPtrArray *runs)
 {
 	uint64_t lost = 0, acquired = 0, hold = 0, wait = 0, pair = 0;
-	char hold_text[RENDER_DURATION], wait_text[RENDER_DURATION], pair_text[RENDER_DURATION];
+	char hold_text[WORDS_DURATION], wait_text[WORDS_DURATION], pair_text[WORDS_DURATION];
 	const struct run *first = runs->pdata[0];
 	g_autofree char *cost = NULL;
 
@@ -144,9 +145,9 @@ static void probes_of(GString *out, const char *name, const GPtrArray *runs)
 	cost = first->calibrated
 		       ? g_strdup_printf("a watched lock and unlock cost %s more; %s was taken off "
 					 "each hold and %s off each wait",
-					 render_duration(pair_text, pair),
-					 render_duration(hold_text, hold),
-					 render_duration(wait_text, wait))
+					 words_duration(pair_text, pair),
+					 words_duration(hold_text, hold),
+					 words_duration(wait_text, wait))
 		       : render_probe_cost(first);
 	termf(out, name,
 	      "by %s, %" G_GUINT64_FORMAT " acquisitions, %" G_GUINT64_FORMAT
@@ -260,8 +261,8 @@ static bool tells(const struct comparison *c)
 
 static void row(GString *out, const struct comparison *c)
 {
-	g_autofree char *a = render_figure(c->unit, c->a.median);
-	g_autofree char *b = render_figure(c->unit, c->b.median);
+	g_autofree char *a = figure_text(c->unit, c->a.median);
+	g_autofree char *b = figure_text(c->unit, c->b.median);
 	bool both = c->a.n && c->b.n;
 	g_autofree char *ratio = both ? render_interval(c->ratio) : g_strdup("-");
 	g_autofree char *p = g_strdup_printf("%.2g", c->p_corrected);
@@ -373,7 +374,7 @@ static void run_head(GString *out, struct run *run)
 {
 	g_autoptr(GPtrArray) longest = run_longest(run, 1);
 	g_autofree char *coverage = render_coverage(run);
-	char held[RENDER_DURATION], took[RENDER_DURATION];
+	char held[WORDS_DURATION], took[WORDS_DURATION];
 
 	g_string_append(out, "<div class=\"verdict same\">\n<h1>");
 	if (longest->len) {
@@ -382,9 +383,9 @@ static void run_head(GString *out, struct run *run)
 		const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
 		g_autofree char *text = g_strdup_printf(
 			"The longest hold was %s, by %s at %s:%u; the lock was held %.1f%% of %s.",
-			render_duration(held, run_hold_ns(run, h->hold_ns)), run_who(run, t, true),
-			render_file(s->file), s->line, 100 * run_share_held(run),
-			render_duration(took, run->duration_ns));
+			words_duration(held, run_hold_ns(run, h->hold_ns)), run_who(run, t, true),
+			words_file(s->file), s->line, 100 * run_share_held(run),
+			words_duration(took, run->duration_ns));
 
 		html_text(out, text);
 	} else {
@@ -404,7 +405,7 @@ static void run_head(GString *out, struct run *run)
 static bool figure_row(GString *out, const struct figure *f)
 {
 	bool dull = f->group != FIGURE_HEADLINE && f->unit == FIGURE_NS && f->value < UNFELT_NS;
-	g_autofree char *value = render_figure(f->unit, f->value);
+	g_autofree char *value = figure_text(f->unit, f->value);
 
 	page_row_begin(out, dull ? "dull" : "");
 	page_cell(out, NAN, f->name);
@@ -439,9 +440,9 @@ static void figures_table(GString *out, struct run *run)
 
 static void ns_cell(GString *out, uint64_t ns)
 {
-	char text[RENDER_DURATION];
+	char text[WORDS_DURATION];
 
-	page_cell(out, (double)ns, render_duration(text, ns));
+	page_cell(out, (double)ns, words_duration(text, ns));
 }
 
 static void sites_table(GString *out, struct run *run)
@@ -458,7 +459,7 @@ static void sites_table(GString *out, struct run *run)
 	for (unsigned i = 0; i < rows->len; i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
 		const struct site *s = &g_array_index(run->sites, struct site, r->site);
-		g_autofree char *site = g_strdup_printf("%s:%u%s", render_file(s->file), s->line,
+		g_autofree char *site = g_strdup_printf("%s:%u%s", words_file(s->file), s->line,
 							s->cond ? " (condvar)" : "");
 		g_autofree char *taken = g_strdup_printf("%" G_GUINT64_FORMAT, r->acquired);
 

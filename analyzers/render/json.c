@@ -5,6 +5,7 @@
  */
 #include <json-glib/json-glib.h>
 
+#include "analyzers/model/words.h"
 #include "analyzers/render/render.h"
 #include "analyzers/show.h"
 
@@ -113,7 +114,7 @@ static void add_site(JsonBuilder *b, const struct run *run, unsigned index)
 {
 	const struct site *s = &g_array_index(run->sites, struct site, index);
 
-	show_text(b, "file", render_file(s->file));
+	show_text(b, "file", words_file(s->file));
 	show_int(b, "line", s->line);
 	show_bool(b, "condvar", s->cond);
 }

@@ -33,8 +33,8 @@ static const char *sign_of(enum verdict verdict)
 
 static void row(FILE *out, const struct comparison *c)
 {
-	g_autofree char *name = escaped(c->name), *a = render_figure(c->unit, c->a.median);
-	g_autofree char *b = render_figure(c->unit, c->b.median);
+	g_autofree char *name = escaped(c->name), *a = figure_text(c->unit, c->a.median);
+	g_autofree char *b = figure_text(c->unit, c->b.median);
 	g_autofree char *ratio = c->a.n && c->b.n ? render_interval(c->ratio) : g_strdup("-");
 	g_autofree char *verdict = render_comparison_verdict(c);
 	const char *sign = sign_of(c->verdict);

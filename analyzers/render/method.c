@@ -4,11 +4,11 @@
  */
 #include <string.h>
 
+#include "analyzers/model/words.h"
 #include "analyzers/render/method.h"
-#include "analyzers/render/render.h"
 
 /* For printf's arguments: a buffer that lives until the end of the full expression's block. */
-#define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
+#define D(ns) words_duration((char[WORDS_DURATION]){}, ns)
 
 /* "START", or "COND_WOKE (1 of 2)" when only some of a kind's points were never reached. */
 static void add_unreached(GString *list, const struct run *run, const char *kind)

@@ -12,9 +12,9 @@
 
 #include <zlib.h>
 
+#include "analyzers/model/words.h"
 #include "analyzers/render/perfetto.h"
 #include "analyzers/render/protobuf.h"
-#include "analyzers/render/render.h"
 
 /* Field numbers, from Perfetto's protos/perfetto/trace/. */
 enum {
@@ -413,7 +413,7 @@ static void write_interned(struct perfetto *p)
 		intern(p, INTERNED_ANNOTATION, i, arguments[i]);
 	intern(p, INTERNED_NAME, NAME_WAIT, "wait for the lock");
 	for (unsigned i = 0; i < p->run->sites->len; i++) {
-		g_autofree char *site = render_site(p->run, i);
+		g_autofree char *site = words_site(p->run, i);
 
 		intern(p, INTERNED_NAME, NAME_OF_SITES + i, site);
 	}
@@ -656,13 +656,13 @@ static void tell_blocking(struct perfetto *p, const struct hold *h)
 
 	for (unsigned i = 0; i < G_N_ELEMENTS(h->blocked); i++) {
 		const struct blocking *b = &h->blocked[i];
-		char text[RENDER_DURATION];
+		char text[WORDS_DURATION];
 
 		if (!b->count)
 			continue;
 		ns += b->ns;
 		g_string_append_printf(causes, "%s%s %s", causes->len ? ", " : "",
-				       cause_text(b->cause), render_duration(text, b->ns));
+				       cause_text(b->cause), words_duration(text, b->ns));
 	}
 	if (!causes->len)
 		return;
@@ -730,7 +730,7 @@ static void write_hold(struct perfetto *p, const struct recent *r)
 static void write_wait(struct perfetto *p, const struct hold *h, const struct flows *from)
 {
 	unsigned on = TRACK_OF_THREADS + h->thread;
-	g_autofree char *site = render_site(p->run, h->site);
+	g_autofree char *site = words_site(p->run, h->site);
 	struct event e =
 		begin_event(p, h->begin_ns - run_wait_ns(p->run, h->wait_ns), on, TYPE_BEGIN);
 

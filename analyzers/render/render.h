@@ -24,12 +24,4 @@ char *render_json(struct run *run, const struct render_options *options);
 /* One self-contained page. Free with g_free(). */
 char *render_html(struct run *run);
 
-/* "0", "850 ns", "12.3 us", "1.20 s": three digits, at most 7 characters and a NUL. */
-#define RENDER_DURATION 16
-const char *render_duration(char text[RENDER_DURATION], uint64_t ns);
-/* A source file without the leading "../" of QEMU's build folder. */
-const char *render_file(const char *file);
-/* A site's "file:line", as reports name it; g_free(). */
-char *render_site(const struct run *run, unsigned site);
-
 #endif

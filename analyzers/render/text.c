@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "analyzers/model/words.h"
 #include "analyzers/render/method.h"
 #include "analyzers/render/render.h"
 
@@ -17,52 +18,8 @@
 
 #define STACKS_SHOWN 3 /* unless all are asked for */
 
-const char *render_duration(char text[RENDER_DURATION], uint64_t ns)
-{
-	static const struct {
-		double unit;
-		const char *name;
-	} units[] = {{1e9, "s"}, {1e6, "ms"}, {1e3, "us"}};
-
-	for (unsigned i = 0; i < G_N_ELEMENTS(units); i++) {
-		double value = ns / units[i].unit;
-
-		/* 0.9995 and not 1: "1000 us" would be four digits. */
-		if (value < 0.9995)
-			continue;
-		snprintf(text, RENDER_DURATION, "%.*f %s",
-			 value < 9.995	 ? 2
-			 : value < 99.95 ? 1
-					 : 0,
-			 value, units[i].name);
-		return text;
-	}
-	if (ns)
-		snprintf(text, RENDER_DURATION, "%d ns", (int)ns);
-	else
-		snprintf(text, RENDER_DURATION, "0");
-	return text;
-}
-
 /* For printf's arguments: a buffer that lives until the end of the full expression's block. */
-#define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
-
-const char *render_file(const char *file)
-{
-	while (g_str_has_prefix(file, "../"))
-		file += 3;
-	return file;
-}
-
-char *render_site(const struct run *run, unsigned index)
-{
-	const struct site *s = &g_array_index(run->sites, struct site, index);
-
-	if (!s->line && !*s->file)
-		return g_strdup("(call site not seen)");
-	return g_strdup_printf("%s:%u%s", *s->file ? render_file(s->file) : "?", s->line,
-			       s->cond ? " (condvar)" : "");
-}
+#define D(ns) words_duration((char[WORDS_DURATION]){}, ns)
 
 static char *phase_text(const struct phase_at *at)
 {
@@ -121,7 +78,7 @@ static void show_longest(FILE *out, struct run *run)
 {
 	g_autoptr(GPtrArray) longest = run_longest(run, 1);
 	const struct hold *h = longest->len ? longest->pdata[0] : NULL;
-	g_autofree char *site = h ? render_site(run, h->site) : NULL;
+	g_autofree char *site = h ? words_site(run, h->site) : NULL;
 	const struct phase_at *at;
 	uint64_t held;
 
@@ -158,7 +115,7 @@ static void show_longest_wait(FILE *out, struct run *run)
 	}
 	if (!worst)
 		return;
-	site = render_site(run, worst->site);
+	site = words_site(run, worst->site);
 	fprintf(out, "  waited      at most %s: %s at %s\n", D(worst->wait_max_ns), worst->who,
 		site);
 }
@@ -263,7 +220,7 @@ static void fit(struct table *t, unsigned columns, unsigned blocked)
 static void show_row(FILE *out, struct run *run, const struct table *t, const struct row *r,
 		     bool colour)
 {
-	g_autofree char *site = render_site(run, r->site), *blocked = blocked_text(r);
+	g_autofree char *site = words_site(run, r->site), *blocked = blocked_text(r);
 
 	fprintf(out, "  %-*s  %-*s", t->site, site, t->who, r->who);
 	for (int c = 0; c < CELLS; c++) {
@@ -285,7 +242,7 @@ static void show_rows(FILE *out, struct run *run, const struct render_options *o
 
 	for (unsigned i = 0; i < shown; i++) {
 		const struct row *r = &g_array_index(rows, struct row, i);
-		g_autofree char *site = render_site(run, r->site), *text = blocked_text(r);
+		g_autofree char *site = words_site(run, r->site), *text = blocked_text(r);
 
 		t.site = MAX(t.site, (int)strlen(site));
 		t.who = MAX(t.who, (int)strlen(r->who));
@@ -384,7 +341,7 @@ static void show_hold(FILE *out, struct run *run, const struct hold *h,
 		      const struct render_options *o)
 {
 	const struct thread *t = &g_array_index(run->threads, struct thread, h->thread);
-	g_autofree char *site = render_site(run, h->site);
+	g_autofree char *site = words_site(run, h->site);
 	g_autofree char *begin = phase_text(&h->at_begin), *end = phase_text(&h->at_end);
 	uint64_t held = run_hold_ns(run, h->hold_ns);
 	bool felt = o->colour && held >= FELT_NS;
@@ -453,7 +410,7 @@ static char *holder_text(const struct run *run, const struct victim_row *r)
 		return g_strdup("nobody: handing over, or no CPU");
 	if (r->holder_site == HOLDER_EARLIER)
 		return g_strdup("holders before the latest 64");
-	site = render_site(run, r->holder_site);
+	site = words_site(run, r->holder_site);
 	return g_strdup_printf("%s by %s", site, r->holder_who);
 }
 
@@ -477,7 +434,7 @@ static void show_victims(FILE *out, struct run *run, const struct render_options
 	for (unsigned i = 0; i < shown; i++) {
 		const struct victim_row *r = &g_array_index(rows, struct victim_row, i);
 		g_autofree char *holder = holder_text(run, r);
-		g_autofree char *victim = render_site(run, r->victim_site);
+		g_autofree char *victim = words_site(run, r->victim_site);
 
 		fprintf(out, "  %8s %9llu %8s  %-*s  %s at %s\n", D(r->ns),
 			(unsigned long long)r->count, D(r->max_ns), width, holder, r->victim_who,

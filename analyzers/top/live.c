@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "analyzers/top/live.h"
 
 /* All that a site's threads of one kind have done so far. */
@@ -65,7 +65,7 @@ static GHashTable *sum_up(struct run *run, bool each_vcpu)
 	for (unsigned i = 0; i < run->usages->len; i++) {
 		const struct usage *u = &g_array_index(run->usages, struct usage, i);
 		const struct thread *t = &g_array_index(run->threads, struct thread, u->thread);
-		g_autofree char *site = render_site(run, u->site);
+		g_autofree char *site = words_site(run, u->site);
 		struct sum *s = sum_of(sums, site, run_who(run, t, each_vcpu));
 
 		s->acquired += u->acquired;
@@ -152,7 +152,7 @@ static uint64_t still_held(struct live *live, struct run *run, uint64_t now_ns)
 		if (live->holding_ns)
 			continue; /* there is one holder at most */
 		live->holding_ns = h->hold_ns;
-		live->holding_site = render_site(run, h->site);
+		live->holding_site = words_site(run, h->site);
 		live->holding_who = g_strdup(
 			run_who(run, &g_array_index(run->threads, struct thread, h->thread), true));
 		live->longest_ns = MAX(live->longest_ns, h->hold_ns);

@@ -14,10 +14,10 @@
 #define NCURSES_WIDECHAR 1
 #include <ncurses.h>
 
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "analyzers/top/screen.h"
 
-#define D(ns) render_duration((char[RENDER_DURATION]){}, ns)
+#define D(ns) words_duration((char[WORDS_DURATION]){}, ns)
 
 #define FELT_NS	    10000000
 #define FILTER_MAX  40
@@ -373,7 +373,7 @@ static void show_list(struct screen *s, const struct screen_qemu *q, int y)
 static bool is_chosen(const struct screen *s, struct run *run, unsigned site, unsigned thread)
 {
 	const struct thread *t = &g_array_index(run->threads, struct thread, thread);
-	g_autofree char *name = render_site(run, site);
+	g_autofree char *name = words_site(run, site);
 
 	return !g_strcmp0(name, s->site) && !g_strcmp0(run_who(run, t, s->each_vcpu), s->who);
 }
@@ -461,13 +461,13 @@ static int show_victims(const struct screen *s, struct run *run, int y)
 
 		if (v->holder_site < 0)
 			continue;
-		holder = render_site(run, v->holder_site);
+		holder = words_site(run, v->holder_site);
 		if (g_strcmp0(holder, s->site) || g_strcmp0(v->holder_who, s->who))
 			continue;
 		if (!any)
 			put(y++, 0, A_BOLD, "made wait");
 		any = true;
-		victim = render_site(run, v->victim_site);
+		victim = words_site(run, v->victim_site);
 		put(y++, 2, 0, "%-7s %s at %s, at most %s", D(v->ns), v->victim_who, victim,
 		    D(v->max_ns));
 	}

@@ -28,10 +28,10 @@
 
 #include "analyzers/lab/journey.h"
 #include "analyzers/model/run.h"
-#include "analyzers/render/render.h"
 #include "analyzers/stats/stats.h"
 #include "analyzers/store/store.h"
 #include "analyzers/lab/machine.h"
+#include "analyzers/model/words.h"
 
 enum {
 	SPARE_MIB = 128, /* beyond what the guest fills: firmware, boot sector */
@@ -98,7 +98,7 @@ static void note_longest(struct longest *l, struct run *run, const struct hold *
 		return;
 	l->ms = ms;
 	g_snprintf(l->where, sizeof(l->where), "%s, %s:%u, %s to %s%s%s%s",
-		   run_who(run, thread, true), render_file(site->file), site->line,
+		   run_who(run, thread, true), words_file(site->file), site->line,
 		   phase_name(h->at_begin.phase), phase_name(h->at_end.phase),
 		   *h->at_end.device ? " of " : "", h->at_end.device,
 		   h->longest_ns > own_ns / 2 ? ", blocked" : "");
@@ -141,8 +141,17 @@ static bool read_holds(const char *file, struct load *load, GError **error)
 static struct lab_process *start_record(struct lab_pair *pair, const char *file, GError **error)
 {
 	g_autofree char *pid = g_strdup_printf("%d", lab_vm_pid(lab_pair_destination(pair)));
-	const char *argv[] = {
-		lab_program("bqlstat"), "record", "-p", pid, "-m", "0", "-t", "50us", "-o", file, NULL};
+	const char *argv[] = {lab_program("bqlstat"),
+			      "record",
+			      "-p",
+			      pid,
+			      "-m",
+			      "0",
+			      "-t",
+			      "50us",
+			      "-o",
+			      file,
+			      NULL};
 	struct lab_process *p = lab_process_new(argv, NULL, error);
 
 	if (p && !lab_process_expect(p, "bqlstat: recording process", ALIVE_MS, error))

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "analyzers/render/render.h"
+#include "analyzers/model/words.h"
 #include "tests/scenarios/perfetto.h"
 #include "tests/scenarios/recording.h"
 
@@ -316,7 +316,7 @@ static void test_together(void)
 
 static bool is_drawn(GPtrArray *slices, const struct run *run, const struct hold *h)
 {
-	g_autofree char *site = render_site(run, h->site);
+	g_autofree char *site = words_site(run, h->site);
 
 	for (unsigned i = 0; i < slices->len; i++) {
 		const struct drawn *s = slices->pdata[i];

@@ -10,6 +10,7 @@
 
 #include "analyzers/command.h"
 #include "analyzers/model/plain.h"
+#include "analyzers/model/words.h"
 #include "analyzers/render/render.h"
 
 static void roles_by_name(void)
@@ -205,11 +206,11 @@ static void durations(void)
 		{"250us", 250000},   {"2m", 120000000000}, {"0", 0},
 	};
 	static const char *const wrong[] = {"", "ms", "1x", "-1", "nan", "1 ms", "1e30", "inf"};
-	char text[RENDER_DURATION];
+	char text[WORDS_DURATION];
 	uint64_t ns;
 
 	for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++)
-		g_assert_cmpstr(render_duration(text, cases[i].ns), ==, cases[i].text);
+		g_assert_cmpstr(words_duration(text, cases[i].ns), ==, cases[i].text);
 	for (unsigned i = 0; i < G_N_ELEMENTS(inputs); i++) {
 		g_assert_true(command_duration(inputs[i].text, 1000000000, &ns));
 		g_assert_cmpuint(ns, ==, inputs[i].ns);
