@@ -200,11 +200,11 @@ static void print_functions(const struct seam_map *map, bool colour)
 		}
 		printf("%-32s  0x%-8llx  ", f->name, (unsigned long long)f->vaddr);
 		if (f->extent)
-			printf("detour of %u bytes%s", f->extent, f->exported ? "" : "; ");
+			printf("detour of %u bytes%s", f->extent, f->found_by ? "; " : "");
 		else
 			printf("no detour: %s%s", f->refusal ? f->refusal : "?",
-			       f->exported ? "" : "; ");
-		printf("%s\n", f->exported ? "" : f->found_by ? f->found_by : "not exported");
+			       f->found_by ? "; " : "");
+		printf("%s\n", f->found_by ? f->found_by : "");
 	}
 }
 

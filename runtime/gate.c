@@ -14,6 +14,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,12 +39,38 @@ static bool is_set(const char *name)
 	return value && *value && strcmp(value, "0") != 0;
 }
 
-/* qemu-img and friends carry stubs of the lock functions; only an emulator can load a VM. */
+/* The first object is the program itself. */
+static int looks_for_banner(struct dl_phdr_info *info, size_t size, void *opaque)
+{
+	/* The first words of --version: no tool of QEMU's has them, only the emulators. */
+	static const char banner[] = "QEMU emulator version ";
+	bool *found = opaque;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum && !*found; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_LOAD && (p->p_flags & (PF_R | PF_W)) == PF_R)
+			*found = memmem((const char *)info->dlpi_addr + p->p_vaddr, p->p_filesz,
+					banner, sizeof(banner) - 1);
+	}
+	return 1;
+}
+
+/*
+ * qemu-img and friends carry stubs of the lock functions; only an emulator can load a VM. One that
+ * was built without modules exports nothing, but may have a symbol table: the core finds out.
+ */
 static bool is_qemu(void)
 {
-	return dlsym(RTLD_DEFAULT, "qemu_loadvm_state") &&
-	       (dlsym(RTLD_DEFAULT, "bql_lock_impl") ||
-		dlsym(RTLD_DEFAULT, "qemu_mutex_lock_iothread_impl"));
+	bool banner = false;
+
+	if (dlsym(RTLD_DEFAULT, "qemu_loadvm_state") &&
+	    (dlsym(RTLD_DEFAULT, "bql_lock_impl") ||
+	     dlsym(RTLD_DEFAULT, "qemu_mutex_lock_iothread_impl")))
+		return true;
+	dl_iterate_phdr(looks_for_banner, &banner);
+	return banner;
 }
 
 /* For the sake of a user who would wait for an effect in vain. */
@@ -117,8 +144,9 @@ __attribute__((constructor)) static void enter(void)
 
 	if (!is_qemu()) {
 		if (looks_like_qemu())
-			fprintf(stderr, "loadvm: this QEMU exports none of its functions; it runs "
-					"stock\n");
+			fprintf(stderr,
+				"loadvm: this has a QEMU's name, but there is no QEMU in it; "
+				"it runs stock\n");
 		return;
 	}
 	if (!dladdr(enter, &self))

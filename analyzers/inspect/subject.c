@@ -44,7 +44,7 @@ static void name_place(const struct seam_map *map, struct subject_point *out)
 			   (unsigned)(p->vaddr - f->vaddr));
 		return;
 	}
-	seam_map_each_export(map, holds, &search);
+	seam_map_each_function(map, holds, &search);
 	if (search.name)
 		g_snprintf(out->where, sizeof(out->where), "%s+0x%x (%s)", search.name,
 			   (unsigned)(p->vaddr - search.start), name);

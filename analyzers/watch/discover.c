@@ -177,7 +177,6 @@ static const struct program *program_of(struct discover *d, pid_t pid)
 {
 	g_autofree char *link = g_strdup_printf("/proc/%d/exe", pid), *name = NULL;
 	struct seam_map *map = NULL;
-	struct seam_error ignored;
 	struct program fresh;
 	struct stat st;
 
@@ -195,7 +194,7 @@ static const struct program *program_of(struct discover *d, pid_t pid)
 	if (!name)
 		return NULL;
 	fresh = (struct program){st.st_dev, st.st_ino, st.st_ctim, .loader = is_loader(name)};
-	fresh.qemu = !fresh.loader && !seam_map_open(link, &map, &ignored);
+	fresh.qemu = !fresh.loader && !seam_map_open(link, &map, NULL);
 	seam_map_free(map);
 	if (d->programs->len == PROGRAMS)
 		g_array_set_size(d->programs, 0);
@@ -206,11 +205,10 @@ static const struct program *program_of(struct discover *d, pid_t pid)
 /* The QEMU that ld.so runs, when it has mapped one. */
 static char *loaded_program(pid_t pid)
 {
-	struct seam_error ignored;
 	struct seam_map *map;
 	char *name;
 
-	if (seam_map_open_pid(pid, &map, NULL, &ignored))
+	if (seam_map_open_pid(pid, &map, NULL, NULL))
 		return NULL;
 	name = program_name(seam_map_path(map));
 	seam_map_free(map);

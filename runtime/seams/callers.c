@@ -172,7 +172,7 @@ static uint64_t call_from(const struct seam_map *map, const struct caller *c, ui
 	if (!from)
 		return 0;
 	call = calls_to(map, from, c->depth, to);
-	via = c->via && !call ? image_export(&map->image, c->via) : NULL;
+	via = c->via && !call ? image_symbol(&map->image, c->via) : NULL;
 	if (via && calls_to(map, from, c->depth, c->via))
 		call = calls_to(map, via->vaddr, 0, to);
 	return call;
@@ -190,7 +190,7 @@ static uint64_t find_call(const struct seam_map *map, const struct caller *c)
 	if (c->from_static)
 		return within->name ? call_from(map, c, within->vaddr) : 0;
 	for (size_t n = 0; n < CALLER_NAMES && c->from[n] && !call; n++) {
-		const struct image_symbol *from = image_export(&map->image, c->from[n]);
+		const struct image_symbol *from = image_symbol(&map->image, c->from[n]);
 
 		call = from ? call_from(map, c, from->vaddr) : 0;
 	}
@@ -200,7 +200,7 @@ static uint64_t find_call(const struct seam_map *map, const struct caller *c)
 static bool has_one(const struct seam_map *map, const struct caller *c)
 {
 	for (size_t n = 0; n < CALLER_NAMES && c->from[n]; n++) {
-		if (image_export(&map->image, c->from[n]))
+		if (image_symbol(&map->image, c->from[n]))
 			return true;
 	}
 	return false;

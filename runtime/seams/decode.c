@@ -211,9 +211,9 @@ static void follow_fragment(struct walk *walk, const struct insn *insn)
 	    !image_function(walk->image, insn->target, &range))
 		return;
 	if (range.start == insn->target &&
-	    (insn->flow == FLOW_JUMP || image_export_at(walk->image, insn->target)))
+	    (insn->flow == FLOW_JUMP || image_symbol_at(walk->image, insn->target)))
 		return;
-	if (!image_export_at(walk->image, range.start))
+	if (!image_symbol_at(walk->image, range.start))
 		walk_add(walk, insn->target);
 }
 
@@ -357,6 +357,11 @@ uint32_t function_extent(const struct image *image, uint64_t vaddr, uint32_t nee
 	}
 	if (extent && walk.broken) {
 		*refusal = "it cannot be decoded";
+		extent = 0;
+	}
+	/* Whoever attaches to it later would write its trap into our jump. */
+	if (extent && image_has_usdt(image, vaddr, extent)) {
+		*refusal = "a USDT probe of QEMU's own stands in its first bytes";
 		extent = 0;
 	}
 	return extent;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gelf.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +33,12 @@
  */
 #define FUNCTION_MAX (1 << 20)
 
+/* Of a note by the name "stapsdt"; no header has it. */
+#define NT_STAPSDT 3
+
+/* What distributions compile into their debuggers. */
+#define DEBUG_FOLDER "/usr/lib/debug"
+
 int seam_fail(struct seam_error *err, int code, const char *format, ...)
 {
 	va_list args;
@@ -50,14 +57,19 @@ int seam_fail(struct seam_error *err, int code, const char *format, ...)
  * of one binary.
  */
 
+/* Of .dynsym alone, or of .symtab as well. */
+enum image_index { INDEX_DYNAMIC, INDEX_FULL, INDEXES };
+
 struct image_file {
 	dev_t device;
 	ino_t inode;
 	struct timespec changed;
 	const uint8_t *bytes;
 	size_t size;
-	struct image_symbol *exports;
-	size_t n_exports;
+	struct image_symbol *functions[INDEXES];
+	size_t n_functions[INDEXES];
+	struct image_file *debug; /* its debug file, once found */
+	struct image_table debug_symtab;
 	unsigned int users;
 	struct image_file *next;
 };
@@ -123,19 +135,27 @@ static struct image_file *file_get(int fd, const struct stat *st)
 	return file;
 }
 
-static void file_put(struct image_file *file)
+/* With the lock held. */
+static void file_drop(struct image_file *file)
 {
 	struct image_file **at = &files;
 
+	if (!file || --file->users)
+		return;
+	while (*at != file)
+		at = &(*at)->next;
+	*at = file->next;
+	file_drop(file->debug);
+	munmap((void *)file->bytes, file->size);
+	for (int i = 0; i < INDEXES; i++)
+		free(file->functions[i]);
+	free(file);
+}
+
+static void file_put(struct image_file *file)
+{
 	pthread_mutex_lock(&files_lock);
-	if (!--file->users) {
-		while (*at != file)
-			at = &(*at)->next;
-		*at = file->next;
-		munmap((void *)file->bytes, file->size);
-		free(file->exports);
-		free(file);
-	}
+	file_drop(file);
 	pthread_mutex_unlock(&files_lock);
 }
 
@@ -220,27 +240,36 @@ const char *image_string(const struct image *image, uint64_t vaddr)
 /* --- symbols -----------------------------------------------------------------------------------
  */
 
-const struct image_symbol *image_export(const struct image *image, const char *name)
+const struct image_symbol *image_symbol(const struct image *image, const char *name)
 {
-	for (size_t i = 0; i < image->n_exports; i++) {
-		if (!strcmp(image->exports[i].name, name))
-			return &image->exports[i];
+	for (size_t i = 0; i < image->n_functions; i++) {
+		if (!strcmp(image->functions[i].name, name))
+			return &image->functions[i];
 	}
 	return NULL;
 }
 
-uint64_t image_variable(const struct image *image, const char *name)
+static uint64_t find_variable(const struct image *image, const struct image_table *table,
+			      const char *name)
 {
 	Elf64_Sym sym;
 
-	for (size_t at = 0; slice_read(image->dynsym, at, &sym, sizeof(sym)); at += sizeof(sym)) {
-		const char *found = slice_string(image->dynstr, sym.st_name);
+	for (size_t at = 0; slice_read(table->symbols, at, &sym, sizeof(sym)); at += sizeof(sym)) {
+		const char *found = slice_string(table->strings, sym.st_name);
 
-		if (ELF64_ST_TYPE(sym.st_info) == STT_OBJECT && sym.st_shndx != SHN_UNDEF &&
+		if (ELF64_ST_TYPE(sym.st_info) == STT_OBJECT &&
+		    ELF64_ST_BIND(sym.st_info) != STB_LOCAL && sym.st_shndx != SHN_UNDEF &&
 		    image_writable(image, sym.st_value) && found && !strcmp(found, name))
 			return sym.st_value;
 	}
 	return 0;
+}
+
+uint64_t image_variable(const struct image *image, const char *name)
+{
+	uint64_t vaddr = find_variable(image, &image->dynamic, name);
+
+	return vaddr ? vaddr : find_variable(image, &image->full, name);
 }
 
 static int compare_vaddr(const void *a, const void *b)
@@ -250,46 +279,95 @@ static int compare_vaddr(const void *a, const void *b)
 	return (x->vaddr > y->vaddr) - (x->vaddr < y->vaddr);
 }
 
-const struct image_symbol *image_export_at(const struct image *image, uint64_t vaddr)
+/* Of one address and name, what .dynsym says comes first. */
+static int compare_symbol(const void *a, const void *b)
+{
+	const struct image_symbol *x = a, *y = b;
+	int order = compare_vaddr(a, b);
+
+	if (!order)
+		order = strcmp(x->name, y->name);
+	return order ? order : y->exported - x->exported;
+}
+
+const struct image_symbol *image_symbol_at(const struct image *image, uint64_t vaddr)
 {
 	const struct image_symbol key = {.vaddr = vaddr};
 
-	return bsearch(&key, image->exports, image->n_exports, sizeof(key), compare_vaddr);
+	return bsearch(&key, image->functions, image->n_functions, sizeof(key), compare_vaddr);
+}
+
+static size_t take_functions(const struct image *image, const struct image_table *table,
+			     bool exported, struct image_symbol *to)
+{
+	Elf64_Sym sym;
+	size_t n = 0;
+
+	for (size_t at = 0; slice_read(table->symbols, at, &sym, sizeof(sym)); at += sizeof(sym)) {
+		const char *name;
+
+		if (ELF64_ST_TYPE(sym.st_info) != STT_FUNC ||
+		    ELF64_ST_BIND(sym.st_info) == STB_LOCAL || sym.st_shndx == SHN_UNDEF ||
+		    !image_executable(image, sym.st_value))
+			continue;
+		name = slice_string(table->strings, sym.st_name);
+		if (name)
+			to[n++] = (struct image_symbol){name, sym.st_value, sym.st_size, exported};
+	}
+	return n;
+}
+
+/* One symbol for each name of an address. */
+static size_t sort_functions(struct image_symbol *functions, size_t n)
+{
+	size_t kept = 0;
+
+	qsort(functions, n, sizeof(*functions), compare_symbol);
+	for (size_t i = 0; i < n; i++) {
+		if (!kept || functions[i].vaddr != functions[kept - 1].vaddr ||
+		    strcmp(functions[i].name, functions[kept - 1].name) != 0)
+			functions[kept++] = functions[i];
+	}
+	return kept;
 }
 
 /* Once for all images of the file: QEMU has ten thousand. */
-static int index_exports(struct image *image)
+static int index_functions(struct image *image, enum image_index which)
 {
-	size_t n = image->dynsym.size / sizeof(Elf64_Sym);
+	size_t most = image->dynamic.symbols.size / sizeof(Elf64_Sym) + 1, n;
 	struct image_file *file = image->file;
-	int ret = 0;
+	struct image_symbol *functions;
 
+	if (which == INDEX_FULL)
+		most += image->full.symbols.size / sizeof(Elf64_Sym);
 	pthread_mutex_lock(&files_lock);
-	if (!file->exports)
-		file->exports = calloc(n + 1, sizeof(*file->exports));
-	else
-		n = 0;
-	if (!file->exports)
-		ret = -ENOMEM;
-	for (size_t i = 0; !ret && i < n; i++) {
-		Elf64_Sym sym;
-		const char *name;
-
-		if (!slice_read(image->dynsym, i * sizeof(sym), &sym, sizeof(sym)) ||
-		    ELF64_ST_TYPE(sym.st_info) != STT_FUNC || sym.st_shndx == SHN_UNDEF ||
-		    !image_executable(image, sym.st_value))
-			continue;
-		name = slice_string(image->dynstr, sym.st_name);
-		if (name)
-			file->exports[file->n_exports++] =
-				(struct image_symbol){name, sym.st_value, sym.st_size};
+	functions = file->functions[which];
+	if (!functions && (functions = calloc(most, sizeof(*functions)))) {
+		n = take_functions(image, &image->dynamic, true, functions);
+		if (which == INDEX_FULL)
+			n += take_functions(image, &image->full, false, functions + n);
+		file->n_functions[which] = sort_functions(functions, n);
+		file->functions[which] = functions;
 	}
-	if (!ret && n)
-		qsort(file->exports, file->n_exports, sizeof(*file->exports), compare_vaddr);
 	pthread_mutex_unlock(&files_lock);
-	image->exports = file->exports;
-	image->n_exports = file->n_exports;
-	return ret;
+	image->functions = functions;
+	image->n_functions = functions ? file->n_functions[which] : 0;
+	return functions ? 0 : -ENOMEM;
+}
+
+bool image_has_usdt(const struct image *image, uint64_t vaddr, uint64_t size)
+{
+	size_t low = 0, high = image->n_usdt;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (image->usdt[middle] < vaddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < image->n_usdt && image->usdt[low] - vaddr < size;
 }
 
 /* --- function bounds ---------------------------------------------------------------------------
@@ -452,7 +530,7 @@ static const Elf64_Rela *find_rela(const struct image *image, uint64_t vaddr, El
 
 static bool rela_symbol(const struct image *image, const Elf64_Rela *rela, Elf64_Sym *sym)
 {
-	return slice_read(image->dynsym, ELF64_R_SYM(rela->r_info) * sizeof(*sym), sym,
+	return slice_read(image->dynamic.symbols, ELF64_R_SYM(rela->r_info) * sizeof(*sym), sym,
 			  sizeof(*sym));
 }
 
@@ -486,33 +564,84 @@ const char *image_import(const struct image *image, uint64_t vaddr)
 	     ELF64_R_TYPE(rela.r_info) != R_X86_64_GLOB_DAT) ||
 	    !rela_symbol(image, &rela, &sym))
 		return NULL;
-	return slice_string(image->dynstr, sym.st_name);
+	return slice_string(image->dynamic.strings, sym.st_name);
 }
 
 /* --- opening -----------------------------------------------------------------------------------
  */
 
-static void read_build_id(struct image *image, struct image_slice note)
+struct note {
+	uint32_t type;
+	struct image_slice name;
+	struct image_slice desc;
+};
+
+static bool next_note(struct image_slice notes, uint64_t *at, struct note *note)
 {
+	uint64_t name = *at + sizeof(Elf64_Nhdr), desc;
 	Elf64_Nhdr head;
-	uint64_t at = 0;
 
-	while (slice_read(note, at, &head, sizeof(head))) {
-		uint64_t name = at + sizeof(head);
-		uint64_t id = name + (((uint64_t)head.n_namesz + 3) & ~3ull);
-		uint8_t byte;
+	if (!slice_read(notes, *at, &head, sizeof(head)))
+		return false;
+	desc = name + (((uint64_t)head.n_namesz + 3) & ~3ull);
+	if (desc > notes.size || head.n_descsz > notes.size - desc)
+		return false;
+	*note = (struct note){
+		.type = head.n_type,
+		.name = {notes.bytes + name, head.n_namesz},
+		.desc = {notes.bytes + desc, head.n_descsz},
+	};
+	*at = desc + (((uint64_t)head.n_descsz + 3) & ~3ull);
+	return true;
+}
 
-		if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && id <= note.size &&
-		    !memcmp(note.bytes + name, "GNU", 4)) {
-			for (uint32_t i = 0; i < head.n_descsz && i < 32; i++) {
-				if (!slice_read(note, id + i, &byte, 1))
-					return;
-				snprintf(image->build_id + 2 * i, 3, "%02x", byte);
-			}
-			return;
-		}
-		at = id + (((uint64_t)head.n_descsz + 3) & ~3ull);
+static bool note_is(const struct note *note, uint32_t type, const char *name)
+{
+	return note->type == type && note->name.size == strlen(name) + 1 &&
+	       !memcmp(note->name.bytes, name, note->name.size);
+}
+
+static void read_build_id(struct image *image, struct image_slice notes)
+{
+	struct note note;
+
+	for (uint64_t at = 0; !image->build_id[0] && next_note(notes, &at, &note);) {
+		if (!note_is(&note, NT_GNU_BUILD_ID, "GNU"))
+			continue;
+		for (size_t i = 0; i < note.desc.size && i < 32; i++)
+			snprintf(image->build_id + 2 * i, 3, "%02x", note.desc.bytes[i]);
 	}
+}
+
+static int compare_address(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/*
+ * .note.stapsdt: https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation
+ * Its first word is the probe's address, unless prelink has moved the file, which nobody does to a
+ * PIE any more.
+ */
+static int read_usdt(struct image *image, struct image_slice notes)
+{
+	const size_t smallest = sizeof(Elf64_Nhdr) + sizeof("stapsdt") + 3 * sizeof(uint64_t);
+	struct note note;
+	uint64_t *grown;
+
+	grown = realloc(image->usdt,
+			(image->n_usdt + notes.size / smallest + 1) * sizeof(*image->usdt));
+	if (!grown)
+		return -ENOMEM;
+	image->usdt = grown;
+	for (uint64_t at = 0; next_note(notes, &at, &note);) {
+		if (note_is(&note, NT_STAPSDT, "stapsdt") && note.desc.size >= 3 * sizeof(uint64_t))
+			memcpy(&grown[image->n_usdt++], note.desc.bytes, sizeof(*grown));
+	}
+	qsort(grown, image->n_usdt, sizeof(*grown), compare_address);
+	return 0;
 }
 
 static void read_segments(struct image *image, Elf *elf)
@@ -545,28 +674,44 @@ static void read_segments(struct image *image, Elf *elf)
 		find_unwind_table(image, unwind);
 }
 
-static void read_sections(struct image *image, Elf *elf)
+static int read_sections(struct image *image, Elf *elf)
 {
 	Elf_Scn *section = NULL;
 	GElf_Shdr shdr, strings;
+	size_t names = 0;
+	int ret = 0;
 
-	while ((section = elf_nextscn(elf, section))) {
+	elf_getshdrstrndx(elf, &names);
+	while (!ret && (section = elf_nextscn(elf, section))) {
+		struct image_table *table = NULL;
 		struct image_slice slice;
+		const char *name;
 
 		if (!gelf_getshdr(section, &shdr) || shdr.sh_type == SHT_NOBITS)
 			continue;
 		slice = file_slice(image, shdr.sh_offset, shdr.sh_size);
 		if (!slice.bytes)
 			continue;
-		if (shdr.sh_type == SHT_DYNSYM && !image->dynsym.bytes &&
-		    gelf_getshdr(elf_getscn(elf, shdr.sh_link), &strings)) {
-			image->dynsym = slice;
-			image->dynstr = file_slice(image, strings.sh_offset, strings.sh_size);
-		}
+		if (shdr.sh_type == SHT_DYNSYM)
+			table = &image->dynamic;
+		else if (shdr.sh_type == SHT_SYMTAB)
+			table = &image->full;
+		if (table && !table->symbols.bytes &&
+		    gelf_getshdr(elf_getscn(elf, shdr.sh_link), &strings))
+			*table = (struct image_table){
+				slice, file_slice(image, strings.sh_offset, strings.sh_size)};
 		if (shdr.sh_type == SHT_RELA && (shdr.sh_flags & SHF_ALLOC) &&
 		    image->n_rela < IMAGE_RELAS)
 			image->rela[image->n_rela++] = slice;
+		if (shdr.sh_type == SHT_NOTE) {
+			read_build_id(image, slice);
+			ret = read_usdt(image, slice);
+		}
+		name = elf_strptr(elf, names, shdr.sh_name);
+		if (name && !strcmp(name, ".gnu_debuglink"))
+			image->debug_link = slice;
 	}
+	return ret;
 }
 
 static int map_file(const char *path, struct image *image, struct seam_error *err)
@@ -601,7 +746,8 @@ cleanup:
 	return ret;
 }
 
-int image_open(const char *path, struct image *image, struct seam_error *err)
+/* Map an x86-64 program, or the debug file of one, and find its tables. */
+static int read_file(const char *path, struct image *image, struct seam_error *err)
 {
 	Elf *elf = NULL;
 	GElf_Ehdr ehdr;
@@ -624,10 +770,9 @@ int image_open(const char *path, struct image *image, struct seam_error *err)
 		goto cleanup;
 	}
 	read_segments(image, elf);
-	read_sections(image, elf);
-	ret = index_exports(image);
+	ret = read_sections(image, elf);
 	if (ret)
-		seam_fail(err, ret, "no memory for the symbols of %s", path);
+		seam_fail(err, ret, "no memory for the tables of %s", path);
 cleanup:
 	elf_end(elf);
 	if (ret)
@@ -635,15 +780,110 @@ cleanup:
 	return ret;
 }
 
+int image_open(const char *path, struct image *image, struct seam_error *err)
+{
+	int ret = read_file(path, image, err);
+
+	if (ret)
+		return ret;
+	ret = index_functions(image, INDEX_DYNAMIC);
+	if (ret) {
+		seam_fail(err, ret, "no memory for the symbols of %s", path);
+		image_close(image);
+	}
+	return ret;
+}
+
 void image_rest(const struct image *image)
 {
+	const struct image_file *debug = image->file->debug;
+
 	/* They stay in the page cache. Whether the kernel takes the advice is of no concern. */
 	madvise((void *)image->bytes, image->size, MADV_DONTNEED);
+	if (debug)
+		madvise((void *)debug->bytes, debug->size, MADV_DONTNEED);
 }
 
 void image_close(struct image *image)
 {
+	free(image->usdt);
 	if (image->file)
 		file_put(image->file);
 	memset(image, 0, sizeof(*image));
+}
+
+/* --- the debug file of a stripped one ----------------------------------------------------------
+ */
+
+static bool take_debug_file(struct image *image, const char *path)
+{
+	struct image_file *file = image->file;
+	struct image debug;
+	bool right;
+
+	if (read_file(path, &debug, NULL))
+		return false;
+	right = !strcmp(debug.build_id, image->build_id) && debug.full.symbols.bytes &&
+		debug.file != file;
+	pthread_mutex_lock(&files_lock);
+	if (right && !file->debug) {
+		file->debug = debug.file;
+		file->debug_symtab = debug.full;
+		debug.file = NULL;
+	}
+	pthread_mutex_unlock(&files_lock);
+	image_close(&debug);
+	return right;
+}
+
+/* Where debuggers look, but for servers. What bears the build id is the right one. */
+static bool find_debug_file(struct image *image, const char *path)
+{
+	const char *link = slice_string(image->debug_link, 0);
+	char real[PATH_MAX], try[2 * PATH_MAX];
+	const char *slash;
+	ssize_t length;
+	int folder;
+
+	if (!image->build_id[0])
+		return false;
+	snprintf(try, sizeof(try), DEBUG_FOLDER "/.build-id/%.2s/%s.debug", image->build_id,
+		 image->build_id + 2);
+	if (take_debug_file(image, try))
+		return true;
+	/* /proc/PID/exe and the like are links to it. */
+	length = readlink(path, real, sizeof(real) - 1);
+	if (length > 0)
+		real[length] = '\0';
+	else
+		snprintf(real, sizeof(real), "%s", path);
+	slash = strrchr(real, '/');
+	if (!link || !slash)
+		return false;
+	folder = (int)(slash - real);
+	snprintf(try, sizeof(try), "%.*s/%s", folder, real, link);
+	if (take_debug_file(image, try))
+		return true;
+	snprintf(try, sizeof(try), "%.*s/.debug/%s", folder, real, link);
+	if (take_debug_file(image, try))
+		return true;
+	snprintf(try, sizeof(try), DEBUG_FOLDER "%.*s/%s", folder, real, link);
+	return take_debug_file(image, try);
+}
+
+int image_read_symtab(struct image *image, const char *path)
+{
+	struct image_file *file = image->file;
+
+	if (!image->full.symbols.bytes) {
+		pthread_mutex_lock(&files_lock);
+		image->full = file->debug_symtab;
+		pthread_mutex_unlock(&files_lock);
+	}
+	if (!image->full.symbols.bytes) {
+		if (!find_debug_file(image, path))
+			return -ENOENT;
+		image->full = file->debug_symtab;
+	}
+	return index_functions(image, INDEX_FULL);
 }

@@ -8,7 +8,8 @@
 
 #include "runtime/seams/decode.h"
 
-#define MAP_POINTS 64
+#define MAP_POINTS  64
+#define MAP_VERSION 128
 
 /* What a detour needs: jmp rel32. */
 #define DETOUR_BYTES 5
@@ -41,7 +42,7 @@ struct seam_map {
 	struct image image;
 	char *path;
 	int fd; /* what `path` names, when that is a descriptor of ours; else -1 */
-	char version[128];
+	char version[MAP_VERSION];
 	enum generation generation;
 	uint64_t bql;
 	struct seam_function functions[SEAM_FUNCTIONS];
@@ -59,6 +60,9 @@ struct seam_map {
 	size_t n_points;
 	const char *missing[SEAM_POINT_KINDS];
 };
+
+/* seams.c: what QEMU says of itself, else "unknown" and false. */
+bool version_find(const struct image *image, char version[MAP_VERSION]);
 
 /* names.c: fills functions[]. -ENOTSUP when the lock functions are not there. */
 int names_resolve(struct seam_map *map, struct seam_error *err);

@@ -136,20 +136,58 @@ static const struct image_symbol *resolve(const struct seam_map *map, enum seam_
 
 		if (!names[id].names[g])
 			continue;
-		symbol = image_export(&map->image, names[id].names[g]);
+		symbol = image_symbol(&map->image, names[id].names[g]);
 		if (symbol)
 			return symbol;
 	}
 	return NULL;
 }
 
+static bool has_lock(const struct image *image)
+{
+	for (int g = 0; g < GENERATIONS; g++) {
+		const char *name = names[SEAM_BQL_LOCK].names[g];
+
+		if (name && image_symbol(image, name))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A QEMU with modules exports its functions to them. One without exports next to nothing, but was
+ * perhaps not stripped, or its debug file is here.
+ */
+static int find_names(struct seam_map *map, struct seam_error *err)
+{
+	char version[MAP_VERSION];
+	int ret;
+
+	if (has_lock(&map->image))
+		return 0;
+	ret = image_read_symtab(&map->image, map->path);
+	if (ret == -ENOMEM)
+		return seam_fail(err, ret, "no memory for the symbols of %s", map->path);
+	/* Looking for its version means reading all of it: not for who asks of every program. */
+	if (ret && err && version_find(&map->image, version))
+		return seam_fail(err, -ENOTSUP,
+				 "%.80s is QEMU %.40s without symbols: built without modules, it "
+				 "exports none, and neither a symbol table nor a debug file of "
+				 "this build is here",
+				 map->path, version);
+	return 0;
+}
+
 int names_resolve(struct seam_map *map, struct seam_error *err)
 {
 	const struct image *image = &map->image;
+	int ret = find_names(map, err);
 
-	if (image_export(image, names[SEAM_BQL_UPDATE_STATUS].names[GENERATION_STATUS]))
+	if (ret)
+		return ret;
+	if (image_symbol(image, names[SEAM_BQL_UPDATE_STATUS].names[GENERATION_STATUS]))
 		map->generation = GENERATION_STATUS;
-	else if (image_export(image, names[SEAM_BQL_LOCK].names[GENERATION_BQL]))
+	else if (image_symbol(image, names[SEAM_BQL_LOCK].names[GENERATION_BQL]))
 		map->generation = GENERATION_BQL;
 	else
 		map->generation = GENERATION_IOTHREAD;
@@ -168,16 +206,15 @@ int names_resolve(struct seam_map *map, struct seam_error *err)
 						range.start == symbol->vaddr
 					? range.end - range.start
 					: symbol->size,
-			.exported = true,
+			.exported = symbol->exported,
+			.found_by = symbol->exported ? NULL : "the symbol table",
 		};
 	}
 	for (int id = SEAM_BQL_LOCK; id <= SEAM_BQL_LOCKED; id++) {
 		if (!map->functions[id].name)
-			return seam_fail(
-				err, -ENOTSUP,
-				"%s is not a QEMU system emulator with exported symbols: it "
-				"has no %s",
-				map->path, names[id].names[GENERATION_BQL]);
+			return seam_fail(err, -ENOTSUP,
+					 "%s is not a QEMU system emulator: it has no %s",
+					 map->path, names[id].names[GENERATION_BQL]);
 	}
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Where probes stand. Every point passes through place(), the only function that makes one: it
- * refuses bytes that a detour may take, and 5-byte nops.
+ * refuses bytes that a detour may take, 5-byte nops, and QEMU's own USDT probes.
  */
 #include "runtime/seams/map.h"
 
@@ -31,23 +31,36 @@ static bool detour_owns(const struct seam_map *map, const struct insn *insn)
 	return false;
 }
 
-static bool allowed(const struct seam_map *map, const struct insn *insn)
+/* Why no probe may stand there, or NULL. */
+static const char *forbidden(const struct seam_map *map, const struct insn *insn)
 {
-	return !detour_owns(map, insn) && !insn_is_nop5(insn);
+	if (detour_owns(map, insn))
+		return "a detour owns the bytes";
+	if (insn_is_nop5(insn))
+		return "the place is a 5-byte nop";
+	if (image_has_usdt(&map->image, insn->vaddr, insn->length))
+		return "a USDT probe of QEMU's own stands there";
+	return NULL;
 }
 
 static void place(struct seam_map *map, enum seam_point_kind kind, enum seam_id function,
 		  uint64_t vaddr)
 {
 	struct seam_point *point = &map->points[map->n_points];
+	const char *why;
 	struct insn insn;
 
 	if (map->n_points == MAP_POINTS) {
 		map->missing[kind] = "there are more such places than the map holds";
 		return;
 	}
-	if (!decode_point(map, vaddr, &insn) || !allowed(map, &insn)) {
-		map->missing[kind] = "a detour owns the bytes, or the place is a 5-byte nop";
+	if (!decode_point(map, vaddr, &insn)) {
+		map->missing[kind] = "the place cannot be decoded";
+		return;
+	}
+	why = forbidden(map, &insn);
+	if (why) {
+		map->missing[kind] = why;
 		return;
 	}
 	insn_text(&insn, map->texts[map->n_points], sizeof(map->texts[0]));
@@ -99,7 +112,7 @@ static uint64_t find_spot(const struct seam_map *map, uint64_t from, unsigned in
 		return 0;
 	for (uint64_t at = from; reach-- && at < range.end && decode_point(map, at, &insn);
 	     at += insn.length) {
-		if (allowed(map, &insn)) {
+		if (!forbidden(map, &insn)) {
 			if (insn_emulated(&insn))
 				return at;
 			if (!stepped)
@@ -143,7 +156,7 @@ static void place_entry(struct seam_map *map, enum seam_point_kind kind, enum se
 	struct insn insn;
 
 	if (!f->name) {
-		map->missing[kind] = "this build does not export the function";
+		map->missing[kind] = "this build has no symbol of the function";
 		return;
 	}
 	for (uint64_t at = f->vaddr; at < f->vaddr + f->extent; at += insn.length) {

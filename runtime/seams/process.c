@@ -250,7 +250,7 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 	ret = open_executable(pid, mappings, count, map, &found, err);
 	for (size_t i = 0; ret == -ENOTSUP && i < count; i++) {
 		if (!first_of_file(mappings, i) || !has_code(mappings, count, &mappings[i]) ||
-		    open_mapped(pid, &mappings[i], map, &ignored))
+		    open_mapped(pid, &mappings[i], map, NULL))
 			continue;
 		if (find_load_bias(*map, mappings, count, &mappings[i], &found)) {
 			ret = 0;
@@ -260,7 +260,8 @@ int seam_map_open_pid(pid_t pid, struct seam_map **map, uint64_t *bias, struct s
 		}
 	}
 	if (ret == -ENOTSUP && err) {
-		/* The executable's own reason: a QEMU of an unknown build must hear which part is. */
+		/* The executable's own reason: a QEMU of an unknown build must hear which part is.
+		 */
 		ignored = *err;
 		seam_fail(err, ret, "process %d cannot be traced: %s", pid, ignored.text);
 	}

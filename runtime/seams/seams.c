@@ -30,16 +30,16 @@ static const char *const kind_names[SEAM_POINT_KINDS] = {
 	[SEAM_STATE] = "STATE",
 };
 
-static void find_version(struct seam_map *map)
+bool version_find(const struct image *image, char version[MAP_VERSION])
 {
 	/* The first words of --version, one literal in every release (softmmu/vl.c, system/vl.c).
 	 */
 	static const char banner[] = "QEMU emulator version ";
 
-	strcpy(map->version, "unknown");
-	for (unsigned int i = 0; i < map->image.n_segments; i++) {
-		const struct image_segment *s = &map->image.segments[i];
-		struct image_slice data = image_at(&map->image, s->vaddr);
+	strcpy(version, "unknown");
+	for (unsigned int i = 0; i < image->n_segments; i++) {
+		const struct image_segment *s = &image->segments[i];
+		struct image_slice data = image_at(image, s->vaddr);
 		const char *text, *end;
 		size_t n = 0;
 
@@ -50,12 +50,13 @@ static void find_version(struct seam_map *map)
 		if (!text)
 			continue;
 		for (text += sizeof(banner) - 1; text < end && *text >= ' '; text++) {
-			if (n < sizeof(map->version) - 1)
-				map->version[n++] = *text;
+			if (n < MAP_VERSION - 1)
+				version[n++] = *text;
 		}
-		map->version[n] = '\0';
-		return;
+		version[n] = '\0';
+		return true;
 	}
+	return false;
 }
 
 static void find_extents(struct seam_map *map)
@@ -99,7 +100,7 @@ int seam_map_open(const char *path, struct seam_map **result, struct seam_error 
 	structure_find_loading(map);
 	find_extents(map);
 	points_place(map);
-	find_version(map);
+	version_find(&map->image, map->version);
 	image_rest(&map->image);
 	*result = map;
 	map = NULL;
@@ -175,17 +176,17 @@ const char *seam_map_string(const struct seam_map *map, uint64_t vaddr)
 	return image_string(&map->image, vaddr);
 }
 
-void seam_map_each_export(const struct seam_map *map,
-			  bool (*fn)(const struct seam_function *f, void *opaque), void *opaque)
+void seam_map_each_function(const struct seam_map *map,
+			    bool (*fn)(const struct seam_function *f, void *opaque), void *opaque)
 {
-	for (size_t i = 0; i < map->image.n_exports; i++) {
-		const struct image_symbol *symbol = &map->image.exports[i];
+	for (size_t i = 0; i < map->image.n_functions; i++) {
+		const struct image_symbol *symbol = &map->image.functions[i];
 		struct seam_function f = {
 			.name = symbol->name,
 			.vaddr = symbol->vaddr,
 			.offset = image_offset(&map->image, symbol->vaddr),
 			.size = symbol->size,
-			.exported = true,
+			.exported = symbol->exported,
 			.code = image_at(&map->image, symbol->vaddr).bytes,
 		};
 

@@ -6,12 +6,15 @@
  * project that knows QEMU's names. It reads the ELF file, never the process, and it never guesses:
  * what it cannot prove from the bytes is absent from the map, with a reason.
  *
- * Two rules hold for every map, so that no user of it can break a QEMU:
+ * Three rules hold for every map, so that no user of it can break a QEMU:
  *  - No probe point lies in the bytes that a detour would overwrite, whether or not a detour is
  *    installed: a uprobe runs the instruction that stands in the file, a detour changes memory, and
  *    where both meet QEMU dies. So tracer and runtime need not know of each other.
  *  - No probe point is a 5-byte nop: Linux 6.18 rewrites a probed one into a call, which pushes
  * into the red zone of QEMU's code.
+ *  - Neither a probe point nor a detour's bytes hold a USDT probe of QEMU's own (trace backend
+ * dtrace): the kernel refuses a second uprobe there that does not name the same semaphore, so
+ * whichever tool comes last would fail; and a trap in a detour's jump kills QEMU.
  *
  * Addresses ("vaddr") are the file's own; in a process add the load bias. Offsets are bytes from
  * the start of the file. Sizes are bytes. All strings are owned by the map. The map is immutable
@@ -102,7 +105,7 @@ struct seam_function {
 	uint64_t vaddr;
 	uint64_t offset;
 	uint64_t size; /* from the symbol, or the unwind table for static functions; 0 unknown */
-	bool exported; /* in .dynsym; else found by structure, `found_by` says how */
+	bool exported; /* in .dynsym; else `found_by` says how: by .symtab, or by structure */
 	const char *found_by;
 	/*
 	 * A detour takes `extent` bytes: whole instructions, at least 5, none of them a jump target
@@ -166,11 +169,12 @@ struct seam_point {
 };
 
 /*
- * Open a binary by path. Returns 0 and a map to free, or a negative errno and a sentence in `err`:
- * -ENOENT/-EACCES (cannot read it), -ENOEXEC (not an x86-64 ELF executable), -ENOTSUP (no BQL
- * functions in it: not a QEMU system emulator, or one without exported symbols).
- * A QEMU whose lock functions are known but whose migration functions are not opens well: look at
- * each function and at seam_map_missing().
+ * Open a binary by path; its names come from .dynsym, and where that lacks them from .symtab, or
+ * from a debug file (by build id, or .gnu_debuglink) with the same build id. Returns 0 and a map to
+ * free, or a negative errno and a sentence in `err`: -ENOENT/-EACCES (cannot read it), -ENOEXEC
+ * (not an x86-64 ELF executable), -ENOTSUP (no BQL functions in it: not a QEMU system emulator, or
+ * one without symbols). A QEMU whose lock functions are known but whose migration functions are not
+ * opens well: look at each function and at seam_map_missing().
  */
 int seam_map_open(const char *path, struct seam_map **map, struct seam_error *err);
 
@@ -194,7 +198,7 @@ const char *
 seam_map_generation(const struct seam_map *map); /* "7.2-8.2", "9.0-10.0", "10.1-11.x" */
 
 /*
- * Exported variables. The hooks are pointers to functions, through which QEMU itself lets its lock
+ * Global variables. The hooks are pointers to functions, through which QEMU itself lets its lock
  * profiler (sync-profile) see the calls: (QemuMutex *, file, line) and so on.
  */
 enum seam_variable {
@@ -206,7 +210,7 @@ enum seam_variable {
 	SEAM_VARIABLES
 };
 
-/* Its vaddr; 0: this build exports no such variable. */
+/* Its vaddr; 0: this build has no such variable. */
 uint64_t seam_map_variable(const struct seam_map *map, enum seam_variable id);
 
 /* From 11.0 on VMSTATE_LOAD returns a bool, true for success; before, 0 or a negative errno. */
@@ -246,9 +250,9 @@ uint64_t seam_map_bql(const struct seam_map *map); /* vaddr of the BQL's QemuMut
  */
 const char *seam_map_string(const struct seam_map *map, uint64_t vaddr);
 
-/* Every function in .dynsym, for tests and tools: calls `fn` until it returns false. */
-void seam_map_each_export(const struct seam_map *map,
-			  bool (*fn)(const struct seam_function *f, void *opaque), void *opaque);
+/* Every global function that has a name, for tests and tools: calls `fn` until it returns false. */
+void seam_map_each_function(const struct seam_map *map,
+			    bool (*fn)(const struct seam_function *f, void *opaque), void *opaque);
 
 /* Would the kernel's uprobes emulate the instruction at `code`: the rule behind every point's
  * place. */

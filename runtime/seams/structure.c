@@ -90,7 +90,7 @@ static const char *callee_name(const struct image *image, const struct insn *ins
 		return got_import(image, insn);
 	if (!is_direct(insn))
 		return NULL;
-	symbol = image_export_at(image, insn->target);
+	symbol = image_symbol_at(image, insn->target);
 	return symbol ? symbol->name : plt_import(image, insn->target);
 }
 
@@ -118,7 +118,7 @@ static void add_callees(const struct image *image, uint64_t function, struct fun
 	if (!walk_begin(&walk, image, function, false))
 		return;
 	while (walk_next(&walk, &insn)) {
-		if (is_direct(&insn) && !image_export_at(image, insn.target) &&
+		if (is_direct(&insn) && !image_symbol_at(image, insn.target) &&
 		    image_function(image, insn.target, &range) && range.start == insn.target)
 			set_add(set, insn.target);
 	}
@@ -302,8 +302,8 @@ static unsigned int find_dispatches(const struct image *image, uint64_t function
 /* The SaveVMHandlers object that ram_mig_init() passes to register_savevm_live("ram", ...). */
 static uint64_t find_ram_handlers(const struct seam_map *map)
 {
-	const struct image_symbol *init = image_export(&map->image, "ram_mig_init");
-	const struct image_symbol *to = image_export(&map->image, "register_savevm_live");
+	const struct image_symbol *init = image_symbol(&map->image, "ram_mig_init");
+	const struct image_symbol *to = image_symbol(&map->image, "register_savevm_live");
 	uint64_t rdi = 0, rcx = 0, address;
 	ZydisRegister reg;
 	struct walk walk;

@@ -181,6 +181,6 @@ unsigned int trace_install(const struct seam_map *map, uint64_t bias, char *text
 	if (seam_map_variable(map, SEAM_MIGRATION_STATUS))
 		patch(&in, "state", state_patches, COUNT(state_patches));
 	else
-		fail(&in, "state", "this build does not export the states' names");
+		fail(&in, "state", "this build has no symbol of the states' names");
 	return in.count;
 }

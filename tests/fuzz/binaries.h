@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * lockdance's three binaries, with ELF header, segments, dynamic section, symbols, unwind table or
- * code overwritten, or the end cut off.
+ * lockdance's three binaries, with ELF header, segments, sections, dynamic section, symbols, notes,
+ * unwind table or code overwritten, or the end cut off.
  */
 #ifndef FUZZ_BINARIES_H
 #define FUZZ_BINARIES_H
@@ -50,8 +50,11 @@ static inline void read_sound(unsigned which)
 	add_region(which, 0, sizeof(*header));
 	add_region(which, header->e_phoff, header->e_phnum * sizeof(Elf64_Phdr));
 	sections = (const Elf64_Shdr *)(sound[which].bytes + header->e_shoff);
+	add_region(which, header->e_shoff, header->e_shnum * sizeof(*sections));
 	for (unsigned i = 1; i < header->e_shnum; i++)
-		if (sections[i].sh_flags & SHF_ALLOC && sections[i].sh_type != SHT_NOBITS)
+		if (sections[i].sh_type != SHT_NOBITS &&
+		    (sections[i].sh_flags & SHF_ALLOC || sections[i].sh_type == SHT_SYMTAB ||
+		     sections[i].sh_type == SHT_STRTAB || sections[i].sh_type == SHT_NOTE))
 			add_region(which, sections[i].sh_offset, sections[i].sh_size);
 }
 

@@ -58,6 +58,10 @@ static void read_everywhere(struct fuzz *f, const char *path)
 
 	if (image_open(path, &image, &err))
 		return;
+	/* As of a file that exports nothing. */
+	image_read_symtab(&image, path);
+	for (size_t i = 0; i < image.n_functions; i++)
+		g_assert_true(image_symbol_at(&image, image.functions[i].vaddr));
 	for (int i = 0; i < 16; i++) {
 		uint64_t vaddr = fuzz_number(f);
 		struct image_range range;
@@ -71,6 +75,7 @@ static void read_everywhere(struct fuzz *f, const char *path)
 			g_assert_cmpuint(strlen(text), <, image.size);
 		image_pointer(&image, vaddr);
 		image_import(&image, vaddr);
+		image_has_usdt(&image, vaddr, 16);
 		if (image_function(&image, vaddr, &range))
 			g_assert_true(range.start <= vaddr && vaddr < range.end);
 	}

@@ -279,8 +279,8 @@ static void test_renamed(void)
 	*find(&s, "qemu_in_coroutine") = 'x';
 	save(&s, 0755);
 	check(s.path, CANNOT,
-	      "  NO   symbol     qemu_in_coroutine              this build does not export it");
-	expect_stock(&s, "qemu_in_coroutine: this build does not export it");
+	      "  NO   symbol     qemu_in_coroutine              this build has no symbol by that name");
+	expect_stock(&s, "qemu_in_coroutine: this build has no symbol by that name");
 	subject_close(&s);
 }
 

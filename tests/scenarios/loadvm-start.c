@@ -349,8 +349,8 @@ static void test_launcher(void)
 	}
 }
 
-/* A program of a QEMU's name without QEMU's symbols: its user must hear that nothing happened. */
-static void test_no_exports(void)
+/* A program of a QEMU's name that is none: its user must hear that nothing happened. */
+static void test_no_qemu(void)
 {
 	g_autofree char *path = g_build_filename(lab_tmpdir(), "qemu-system-none", NULL);
 	g_autofree char *real = g_find_program_in_path("true");
@@ -365,7 +365,7 @@ static void test_no_exports(void)
 	run(&answer, argv, NULL);
 	g_assert_cmpint(answer.status, ==, 0);
 	g_assert_cmpstr(answer.err, ==,
-			"loadvm: this QEMU exports none of its functions; it runs stock\n");
+			"loadvm: this has a QEMU's name, but there is no QEMU in it; it runs stock\n");
 	g_free(answer.out);
 	g_free(answer.err);
 	unlink(path);
@@ -415,7 +415,7 @@ int main(int argc, char **argv)
 
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/loadvm-start/launcher", test_launcher);
-	g_test_add_func("/loadvm-start/no-exports", test_no_exports);
+	g_test_add_func("/loadvm-start/no-qemu", test_no_qemu);
 	/* The others need their wrappers; the check is the same. */
 	g_test_add_data_func("/loadvm-start/7.2/uprobe", versions[0], test_uprobe);
 	for (size_t v = 0; v < G_N_ELEMENTS(versions); v++)

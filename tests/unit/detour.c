@@ -615,7 +615,7 @@ static void test_exports(const void *version)
 		return;
 	}
 	g_assert_cmpint(seam_map_open(binary, &map, &err), ==, 0);
-	seam_map_each_export(map, relocate_export, &tally);
+	seam_map_each_function(map, relocate_export, &tally);
 	g_test_message("%s: %u moved and compared, %u refused, %u without an extent",
 		       (const char *)version, tally.moved, tally.refused, tally.no_extent);
 	g_hash_table_iter_init(&iter, tally.reasons);

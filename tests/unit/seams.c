@@ -182,7 +182,7 @@ static void test_extents(const void *version)
 	if (!subject_open(&s, version))
 		return;
 	tally.targets = branch_targets(&s);
-	seam_map_each_export(s.map, check_extent, &tally);
+	seam_map_each_function(s.map, check_extent, &tally);
 	g_test_message("%u of %u functions may be detoured", tally.detourable, tally.functions);
 	g_hash_table_iter_init(&iter, tally.refusals);
 	while (g_hash_table_iter_next(&iter, &refusal, NULL))
