@@ -118,8 +118,7 @@ static uint64_t coroutine_of(const struct seam_map *map, uint64_t from)
 {
 	static const char *const create[] = {"qemu_coroutine_create", NULL};
 	struct site_list list = {0};
-	uint64_t rdi = 0, address;
-	ZydisRegister reg;
+	struct constants held = {0};
 	struct walk walk;
 	struct insn insn;
 
@@ -127,14 +126,11 @@ static uint64_t coroutine_of(const struct seam_map *map, uint64_t from)
 	if (list.n != 1 || !walk_begin(&walk, &map->image, from, true))
 		return 0;
 	while (walk_next(&walk, &insn)) {
+		uint64_t first = constants_in(&held, ZYDIS_REGISTER_RDI);
+
 		if (insn.vaddr == list.sites[0].vaddr)
-			return image_executable(&map->image, rdi) ? rdi : 0;
-		if (insn.flow != FLOW_NEXT)
-			rdi = 0;
-		else if (insn_loads_address(&insn, &reg, &address) && reg == ZYDIS_REGISTER_RDI)
-			rdi = address;
-		else if (insn_writes(&insn, ZYDIS_REGISTER_RDI))
-			rdi = 0;
+			return image_executable(&map->image, first) ? first : 0;
+		constants_step(&held, &insn);
 	}
 	return 0;
 }

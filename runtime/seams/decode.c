@@ -140,6 +140,43 @@ bool insn_loads_address(const struct insn *insn, ZydisRegister *reg, uint64_t *a
 	return false;
 }
 
+bool insn_copies(const struct insn *insn, ZydisRegister *to, ZydisRegister *from)
+{
+	const ZydisDecodedOperand *op = insn->operands;
+
+	if (insn->z.mnemonic != ZYDIS_MNEMONIC_MOV || op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    op[1].type != ZYDIS_OPERAND_TYPE_REGISTER || op[0].size != 64)
+		return false;
+	*to = op[0].reg.value;
+	*from = op[1].reg.value;
+	return *to >= ZYDIS_REGISTER_RAX && *to <= ZYDIS_REGISTER_R15 &&
+	       *from >= ZYDIS_REGISTER_RAX && *from <= ZYDIS_REGISTER_R15;
+}
+
+void constants_step(struct constants *c, const struct insn *insn)
+{
+	ZydisRegister to, from;
+	uint64_t value = 0;
+
+	if (insn->flow != FLOW_NEXT) {
+		*c = (struct constants){0};
+		return;
+	}
+	if (insn_copies(insn, &to, &from))
+		value = constants_in(c, from);
+	else if (!insn_loads_address(insn, &to, &value))
+		to = ZYDIS_REGISTER_NONE;
+	for (int r = ZYDIS_REGISTER_RAX; r <= ZYDIS_REGISTER_R15; r++) {
+		if (insn_writes(insn, r))
+			c->values[r - ZYDIS_REGISTER_RAX] = r == (int)to ? value : 0;
+	}
+}
+
+uint64_t constants_in(const struct constants *c, ZydisRegister reg)
+{
+	return c->values[reg - ZYDIS_REGISTER_RAX];
+}
+
 void insn_text(const struct insn *insn, char *text, size_t size)
 {
 	ZydisFormatter formatter;

@@ -43,7 +43,20 @@ bool insn_is_nop5(const struct insn *insn);
 bool insn_writes(const struct insn *insn, ZydisRegister reg);
 /* Loads an address constant into a 64-bit register: lea x(%rip),%reg or mov $x,%reg32. */
 bool insn_loads_address(const struct insn *insn, ZydisRegister *reg, uint64_t *address);
+/* Copies a whole 64-bit register: what code that was not optimized does between any two uses. */
+bool insn_copies(const struct insn *insn, ZydisRegister *to, ZydisRegister *from);
 void insn_text(const struct insn *insn, char *text, size_t size);
+
+/*
+ * The address constants that registers hold, on one straight run of instructions: whatever is not
+ * the next instruction forgets them all.
+ */
+struct constants {
+	uint64_t values[16]; /* 0: not known */
+};
+
+void constants_step(struct constants *c, const struct insn *insn);
+uint64_t constants_in(const struct constants *c, ZydisRegister reg);
 
 /*
  * All instructions of the function at `start`, in file order, then those of the fragments it jumps

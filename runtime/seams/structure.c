@@ -204,9 +204,8 @@ void structure_returns(const struct seam_map *map, const struct call_site *call,
 static bool find_mutex_call(const struct seam_map *map, uint64_t function, uint64_t to,
 			    struct call_site *site, uint64_t *mutex)
 {
-	uint64_t rdi = 0, address;
+	struct constants held = {0};
 	unsigned int found = 0;
-	ZydisRegister reg;
 	struct walk walk;
 	struct insn insn;
 
@@ -215,19 +214,14 @@ static bool find_mutex_call(const struct seam_map *map, uint64_t function, uint6
 	while (walk_next(&walk, &insn)) {
 		bool wanted = to ? is_direct(&insn) && insn.target == to
 				 : is_indirect(&insn) && !got_import(&map->image, &insn);
+		uint64_t first = constants_in(&held, ZYDIS_REGISTER_RDI);
 
-		if (wanted && image_writable(&map->image, rdi)) {
+		if (wanted && image_writable(&map->image, first)) {
 			*site = site_of(&walk, &insn);
-			*mutex = rdi;
+			*mutex = first;
 			found++;
 		}
-		/* Only what was loaded in the same straight run of instructions counts. */
-		if (insn.flow != FLOW_NEXT)
-			rdi = 0;
-		else if (insn_loads_address(&insn, &reg, &address) && reg == ZYDIS_REGISTER_RDI)
-			rdi = address;
-		else if (insn_writes(&insn, ZYDIS_REGISTER_RDI))
-			rdi = 0;
+		constants_step(&held, &insn);
 	}
 	return found == 1 && !walk.broken;
 }
@@ -274,7 +268,8 @@ static unsigned int find_dispatches(const struct image *image, uint64_t function
 		return 0;
 	while (n < max && walk_next(&walk, &insn)) {
 		const ZydisDecodedOperand *op = insn.operands;
-		int64_t offset = -1;
+		ZydisRegister to, from;
+		int64_t offset = -1, copied = -1;
 
 		if (is_indirect(&insn)) {
 			if (op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
@@ -286,9 +281,13 @@ static unsigned int find_dispatches(const struct image *image, uint64_t function
 			if (offset >= 0)
 				found[n++] = (struct dispatch){site_of(&walk, &insn), offset};
 		}
+		if (insn_copies(&insn, &to, &from))
+			copied = loaded[from];
+		else
+			to = ZYDIS_REGISTER_NONE;
 		for (int r = ZYDIS_REGISTER_RAX; r <= ZYDIS_REGISTER_R15; r++) {
 			if (insn_writes(&insn, r))
-				loaded[r] = -1;
+				loaded[r] = r == (int)to ? copied : -1;
 		}
 		if (insn.z.mnemonic == ZYDIS_MNEMONIC_MOV &&
 		    op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && op[0].size == 64 &&
@@ -304,8 +303,7 @@ static uint64_t find_ram_handlers(const struct seam_map *map)
 {
 	const struct image_symbol *init = image_symbol(&map->image, "ram_mig_init");
 	const struct image_symbol *to = image_symbol(&map->image, "register_savevm_live");
-	uint64_t rdi = 0, rcx = 0, address;
-	ZydisRegister reg;
+	struct constants held = {0};
 	struct walk walk;
 	struct insn insn;
 
@@ -313,23 +311,13 @@ static uint64_t find_ram_handlers(const struct seam_map *map)
 		return 0;
 	while (walk_next(&walk, &insn)) {
 		if (is_direct(&insn) && insn.target == to->vaddr) {
-			const char *name = image_string(&map->image, rdi);
+			const char *name =
+				image_string(&map->image, constants_in(&held, ZYDIS_REGISTER_RDI));
 
 			if (name && !strcmp(name, "ram"))
-				return rcx;
+				return constants_in(&held, ZYDIS_REGISTER_RCX);
 		}
-		if (insn.flow != FLOW_NEXT) {
-			rdi = rcx = 0;
-			continue;
-		}
-		if (!insn_loads_address(&insn, &reg, &address)) {
-			address = 0;
-			reg = ZYDIS_REGISTER_NONE;
-		}
-		if (insn_writes(&insn, ZYDIS_REGISTER_RDI))
-			rdi = reg == ZYDIS_REGISTER_RDI ? address : 0;
-		if (insn_writes(&insn, ZYDIS_REGISTER_RCX))
-			rcx = reg == ZYDIS_REGISTER_RCX ? address : 0;
+		constants_step(&held, &insn);
 	}
 	return 0;
 }

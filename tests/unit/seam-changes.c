@@ -195,6 +195,66 @@ static void test_mutex(void)
 	subject_free(&s);
 }
 
+/* Code that was not optimized computes an argument anywhere and copies it into its register. */
+static unsigned int put_copied(const struct subject *s, uint64_t vaddr, uint64_t offset,
+			       uint64_t constant, uint8_t modrm)
+{
+	uint8_t code[] = {0x48, 0x8d, 0x05, 0,	  0,
+			  0,	0,    0x48, 0x89, modrm}; /* lea, %rax; mov %rax, */
+	int32_t distance = (int32_t)(constant - (vaddr + 7));
+
+	memcpy(code + 3, &distance, sizeof(distance));
+	change(s, offset, code, sizeof(code));
+	return sizeof(code);
+}
+
+struct named {
+	const char *name;
+	uint64_t vaddr, offset;
+};
+
+static bool is_named(const struct seam_function *f, void *opaque)
+{
+	struct named *named = opaque;
+
+	if (strcmp(f->name, named->name) != 0)
+		return true;
+	named->vaddr = f->vaddr;
+	named->offset = f->offset;
+	return false;
+}
+
+static void test_copied(void)
+{
+	static const uint8_t mov_rax_rdi = 0xc7, mov_rcx_rdi = 0xcf, mov_rax_rcx = 0xc1;
+	static const uint8_t nop8[] = {0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00};
+	static const uint64_t ram = 0x9f4e72, handlers = 0x10d3f00; /* "ram", of this build */
+	struct named init = {.name = "ram_mig_init"};
+	const struct seam_function *lock;
+	struct seam_map *map;
+	struct subject s;
+	uint64_t at = 0x10;
+
+	if (!subject_copy(&s, "7.2", BUILD_7_2))
+		return;
+	lock = seam_map_function(s.map, SEAM_BQL_LOCK);
+	put_copied(&s, lock->vaddr + 0x3a, lock->offset + 0x3a, seam_map_bql(s.map), mov_rax_rdi);
+	seam_map_each_function(s.map, is_named, &init);
+	g_assert_cmphex(init.vaddr, !=, 0);
+	at += put_copied(&s, init.vaddr + at, init.offset + at, ram, mov_rax_rdi);
+	at += put_copied(&s, init.vaddr + at, init.offset + at, handlers, mov_rax_rcx);
+	change(&s, init.offset + at, nop8, sizeof(nop8));
+	map = map_of(&s);
+	g_assert_cmphex(seam_map_bql(map), ==, seam_map_bql(s.map));
+	g_assert_cmphex(seam_map_function(map, SEAM_RAM_LOAD)->vaddr, ==,
+			seam_map_function(s.map, SEAM_RAM_LOAD)->vaddr);
+	seam_map_free(map);
+	/* What another register holds is not what was computed. */
+	put_copied(&s, lock->vaddr + 0x3a, lock->offset + 0x3a, seam_map_bql(s.map), mov_rcx_rdi);
+	expect_refused(&s, "takes the lock");
+	subject_free(&s);
+}
+
 /* ---- detours and the loading code ---- */
 
 static void expect_no_detour(const struct subject *s, enum seam_id id, const char *why)
@@ -341,6 +401,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/seam-changes/ask", test_ask);
 	g_test_add_func("/seam-changes/acquired", test_acquired);
 	g_test_add_func("/seam-changes/mutex", test_mutex);
+	g_test_add_func("/seam-changes/copied", test_copied);
 	g_test_add_func("/seam-changes/jump-back", test_jump_back);
 	g_test_add_func("/seam-changes/jump-back-from-cold", test_jump_back_from_cold);
 	g_test_add_func("/seam-changes/point-in-extent", test_point_in_extent);
