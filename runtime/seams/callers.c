@@ -24,6 +24,7 @@ static const struct caller {
 	const char *from[CALLER_NAMES]; /* any one of them */
 	enum seam_id from_static;	/* instead of a name */
 	const char *via;		/* an exported function that some builds put in between */
+	const char *only_with;		/* a function without which nobody needs it */
 	const char *how;
 } callers[] = {
 	{
@@ -73,6 +74,7 @@ static const struct caller {
 		.to = SEAM_THREADS_WAIT,
 		.depth = 2,
 		.from = {"qemu_loadvm_state"},
+		.only_with = "qemu_loadvm_start_load_thread", /* 9.x is of this generation, too */
 		.how = "called by qemu_loadvm_state",
 	},
 	{
@@ -198,6 +200,20 @@ static bool has_one(const struct seam_map *map, const struct caller *c)
 	for (size_t n = 0; n < CALLER_NAMES && c->from[n]; n++) {
 		if (image_symbol(&map->image, c->from[n]))
 			return true;
+	}
+	return false;
+}
+
+bool seam_map_needless(const struct seam_map *map, enum seam_id id)
+{
+	if (!seam_map_wanted(map, id))
+		return true;
+	for (size_t i = 0; i < sizeof(callers) / sizeof(callers[0]); i++) {
+		const struct caller *c = &callers[i];
+
+		if (c->to == id)
+			return (c->by == BY_ANYONE && !has_one(map, c)) ||
+			       (c->only_with && !image_symbol(&map->image, c->only_with));
 	}
 	return false;
 }

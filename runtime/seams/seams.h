@@ -226,6 +226,12 @@ bool seam_is_receiver(const char *thread);
 const char *seam_map_wanted(const struct seam_map *map, enum seam_id id);
 
 /*
+ * Is it no loss that this build lacks `id`: its generation has no such function, or what would call
+ * it was not built (a static library's unused function is not linked)?
+ */
+bool seam_map_needless(const struct seam_map *map, enum seam_id id);
+
+/*
  * Do the calls that a detour on `id` is meant for arrive at its entry? Not if the compiler inlined
  * or cloned the function into its caller: a detour would be in place and never be hit. `how` says
  * by whom it is, or ought to be, called ("called by the incoming coroutine"); `call` is the vaddr

@@ -47,7 +47,7 @@ const struct need_detour needs_detours[] = {
 	{SEAM_FILE_READ_AT, STANDS_FOR(file_read_at), .results = 1, .without = "mapped-ram"},
 	{SEAM_MULTIFD_RECV, STANDS_FOR(multifd_recv), .results = 1, .without = "mapped-ram"},
 	{SEAM_THREADS_WAIT, STANDS_FOR(threads_wait), .without = "load threads"},
-	{SEAM_FD_READABLE_YIELD, STANDS_FOR(fd_readable_yield)},
+	{SEAM_FD_READABLE_YIELD, STANDS_FOR(fd_readable_yield), .without = "RDMA"},
 	{SEAM_RAM_LOAD, STANDS_FOR(ram_load), .results = 1},
 	{SEAM_VMSTATE_LOAD, STANDS_FOR(vmstate_load), .results = 1, .bypass = &load_no_device},
 };
@@ -156,7 +156,8 @@ bool needs_check(const struct seam_map *map,
 	for (size_t i = 0; i < needs_n_detours; i++) {
 		const struct need_detour *need = &needs_detours[i];
 
-		if (need->without && !seam_map_function(map, need->id)->name)
+		if (need->without && !seam_map_function(map, need->id)->name &&
+		    seam_map_needless(map, need->id))
 			found(&c, "symbol", seam_id_name(need->id), true,
 			      "not needed: this build has no %s", need->without);
 		else

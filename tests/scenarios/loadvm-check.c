@@ -279,8 +279,30 @@ static void test_renamed(void)
 	*find(&s, "qemu_in_coroutine") = 'x';
 	save(&s, 0755);
 	check(s.path, CANNOT,
-	      "  NO   symbol     qemu_in_coroutine              this build has no symbol by that name");
+	      "  NO   symbol     qemu_in_coroutine              this build has no symbol by that "
+	      "name");
 	expect_stock(&s, "qemu_in_coroutine: this build has no symbol by that name");
+	subject_close(&s);
+}
+
+/* A static library's function that nobody calls is not linked: RDMA's wait, without RDMA. */
+static void test_no_rdma(void)
+{
+	struct subject s;
+
+	if (!subject_open(&s))
+		return;
+	*find(&s, "yield_until_fd_readable") = 'x';
+	save(&s, 0755);
+	check(s.path, CANNOT,
+	      "  NO   symbol     yield_until_fd_readable        this build has no symbol by that "
+	      "name");
+	*find(&s, "rdma_start_incoming_migration") = 'x';
+	save(&s, 0755);
+	check(s.path, 0,
+	      "  ok   symbol     FD_READABLE_YIELD              not needed: this build has no "
+	      "RDMA");
+	check(s.path, 0, "\nsupported: ");
 	subject_close(&s);
 }
 
@@ -367,6 +389,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/loadvm-check/usage", test_usage);
 	g_test_add_func("/loadvm-check/prologue", test_prologue);
 	g_test_add_func("/loadvm-check/renamed", test_renamed);
+	g_test_add_func("/loadvm-check/no-rdma", test_no_rdma);
 	g_test_add_func("/loadvm-check/inlined", test_inlined);
 	g_test_add_func("/loadvm-check/release", test_release);
 	g_test_add_func("/loadvm-check/unseen", test_unseen);
