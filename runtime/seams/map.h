@@ -75,6 +75,9 @@ void structure_find_loading(struct seam_map *map);
 /* Calls from `function` (and the static functions it calls, to `depth`) to an import or export. */
 void structure_find_calls(const struct seam_map *map, uint64_t function, unsigned int depth,
 			  const char *const names[], struct site_list *list);
+/* The name of the function that `insn` calls or jumps to, exported or imported; NULL: it has none.
+ */
+const char *structure_callee(const struct image *image, const struct insn *insn);
 /* Where control goes on after a call: behind it, or behind the calls of a function it ends. */
 void structure_returns(const struct seam_map *map, const struct call_site *call,
 		       struct site_list *list);

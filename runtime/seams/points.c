@@ -148,6 +148,29 @@ static void place_after(struct seam_map *map, enum seam_point_kind kind, enum se
 	map->missing[kind] = "no instruction there is passed exactly once";
 }
 
+/* Does control that comes to `vaddr` end in a failed assertion, whatever happens? */
+static bool only_fails(const struct seam_map *map, uint64_t vaddr)
+{
+	static const char *const failures[] = {"__assert_fail", "g_assertion_message_expr", "abort",
+					       "__stack_chk_fail"};
+	struct insn insn;
+
+	for (int i = 0; i < NEAR_INSNS && decode_point(map, vaddr, &insn); i++) {
+		const char *name;
+
+		vaddr += insn.length;
+		if (insn.flow == FLOW_NEXT)
+			continue;
+		name = structure_callee(&map->image, &insn);
+		for (size_t f = 0; name && f < sizeof(failures) / sizeof(failures[0]); f++) {
+			if (!strcmp(name, failures[f]))
+				return true;
+		}
+		return false;
+	}
+	return false;
+}
+
 /* A point at the function's entry, but beyond what a detour would take of it. */
 static void place_entry(struct seam_map *map, enum seam_point_kind kind, enum seam_id id,
 			const ZydisRegister *intact)
@@ -161,8 +184,8 @@ static void place_entry(struct seam_map *map, enum seam_point_kind kind, enum se
 	}
 	for (uint64_t at = f->vaddr; at < f->vaddr + f->extent; at += insn.length) {
 		if (!decode_point(map, at, &insn) || insn.flow == FLOW_JUMP ||
-		    insn.flow == FLOW_BRANCH || insn.flow == FLOW_JUMP_INDIRECT ||
-		    insn.flow == FLOW_END) {
+		    insn.flow == FLOW_JUMP_INDIRECT || insn.flow == FLOW_END ||
+		    (insn.flow == FLOW_BRANCH && !only_fails(map, insn.target))) {
 			map->missing[kind] = "the function branches within the bytes of a detour";
 			return;
 		}

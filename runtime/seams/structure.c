@@ -81,8 +81,7 @@ static const char *plt_import(const struct image *image, uint64_t vaddr)
 	return insn.flow == FLOW_JUMP_INDIRECT ? got_import(image, &insn) : NULL;
 }
 
-/* The name of the function that `insn` calls, when it has one. */
-static const char *callee_name(const struct image *image, const struct insn *insn)
+const char *structure_callee(const struct image *image, const struct insn *insn)
 {
 	const struct image_symbol *symbol;
 
@@ -152,7 +151,7 @@ void structure_find_calls(const struct seam_map *map, uint64_t function, unsigne
 		if (!walk_begin(&walk, &map->image, set.start[i], true))
 			continue;
 		while (walk_next(&walk, &insn)) {
-			const char *name = callee_name(&map->image, &insn);
+			const char *name = structure_callee(&map->image, &insn);
 
 			for (unsigned int w = 0; name && wanted[w]; w++) {
 				if (!strcmp(name, wanted[w]))

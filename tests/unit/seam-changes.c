@@ -326,6 +326,37 @@ static void test_point_in_extent(void)
 	subject_free(&s);
 }
 
+/*
+ * A branch that a detour would take along: behind it stands a probe only when nobody comes back
+ * from where it leads.
+ */
+static void test_branch_in_extent(void)
+{
+	/* push %rbx; cmp $0xd,%edx; jg to the failing assertion, or to where the state is changed
+	 */
+	static const uint8_t fails[] = {0x53, 0x83, 0xfa, 0x0d, 0x0f, 0x8f, 0x0e, 0x01, 0x00, 0x00};
+	static const uint8_t goes_on[] = {0x53, 0x83, 0xfa, 0x0d, 0x0f,
+					  0x8f, 0x46, 0x00, 0x00, 0x00};
+	const struct seam_function *state;
+	struct seam_map *map;
+	struct subject s;
+
+	if (!subject_copy(&s, "7.2", BUILD_7_2))
+		return;
+	state = seam_map_function(s.map, SEAM_MIGRATE_SET_STATE);
+	change(&s, state->offset, fails, sizeof(fails));
+	map = map_of(&s);
+	g_assert_cmpuint(seam_map_function(map, SEAM_MIGRATE_SET_STATE)->extent, ==, sizeof(fails));
+	seam_map_free(map);
+	expect(&s, SEAM_STATE, 0x1d, true);
+	change(&s, state->offset, goes_on, sizeof(goes_on));
+	map = map_of(&s);
+	g_assert_null(find_point(map, SEAM_STATE));
+	g_assert_nonnull(strstr(seam_map_missing(map, SEAM_STATE), "branches"));
+	seam_map_free(map);
+	subject_free(&s);
+}
+
 /* RAM's load function is not proven without the call it is known by. */
 static void test_ram_unproven(void)
 {
@@ -405,6 +436,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/seam-changes/jump-back", test_jump_back);
 	g_test_add_func("/seam-changes/jump-back-from-cold", test_jump_back_from_cold);
 	g_test_add_func("/seam-changes/point-in-extent", test_point_in_extent);
+	g_test_add_func("/seam-changes/branch-in-extent", test_branch_in_extent);
 	g_test_add_func("/seam-changes/ram-unproven", test_ram_unproven);
 	g_test_add_data_func("/seam-changes/unreached/7.2", "7.2", test_unreached);
 	g_test_add_data_func("/seam-changes/unreached/10.0", "10.0", test_unreached);
