@@ -249,6 +249,21 @@ const struct image_symbol *image_symbol(const struct image *image, const char *n
 	return NULL;
 }
 
+bool image_has_static(const struct image *image, const char *name)
+{
+	const struct image_table *table = &image->full;
+	Elf64_Sym sym;
+
+	for (size_t at = 0; slice_read(table->symbols, at, &sym, sizeof(sym)); at += sizeof(sym)) {
+		const char *found = slice_string(table->strings, sym.st_name);
+
+		if (ELF64_ST_TYPE(sym.st_info) == STT_FUNC &&
+		    ELF64_ST_BIND(sym.st_info) == STB_LOCAL && found && !strcmp(found, name))
+			return true;
+	}
+	return false;
+}
+
 static uint64_t find_variable(const struct image *image, const struct image_table *table,
 			      const char *name)
 {

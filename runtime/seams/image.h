@@ -94,6 +94,9 @@ const char *image_string(const struct image *image, uint64_t vaddr);
 const struct image_symbol *image_symbol(const struct image *image, const char *name);
 const struct image_symbol *image_symbol_at(const struct image *image, uint64_t vaddr);
 
+/* Does the symbol table, once read, have a static function by that name? */
+bool image_has_static(const struct image *image, const char *name);
+
 /* A global variable's vaddr, or 0. */
 uint64_t image_variable(const struct image *image, const char *name);
 

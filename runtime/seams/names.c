@@ -143,12 +143,13 @@ static const struct image_symbol *resolve(const struct seam_map *map, enum seam_
 	return NULL;
 }
 
-static bool has_lock(const struct image *image)
+static bool has_lock(const struct image *image, bool by_static_name)
 {
 	for (int g = 0; g < GENERATIONS; g++) {
 		const char *name = names[SEAM_BQL_LOCK].names[g];
 
-		if (name && image_symbol(image, name))
+		if (name && (by_static_name ? image_has_static(image, name)
+					    : image_symbol(image, name) != NULL))
 			return true;
 	}
 	return false;
@@ -163,17 +164,25 @@ static int find_names(struct seam_map *map, struct seam_error *err)
 	char version[MAP_VERSION];
 	int ret;
 
-	if (has_lock(&map->image))
+	if (has_lock(&map->image, false))
 		return 0;
 	ret = image_read_symtab(&map->image, map->path);
 	if (ret == -ENOMEM)
 		return seam_fail(err, ret, "no memory for the symbols of %s", map->path);
+	/*
+	 * Optimized as one program, any function may have copies within its callers, where no probe
+	 * would see it called: a recording would miss what it cannot even count.
+	 */
+	if (!ret && !has_lock(&map->image, false) && has_lock(&map->image, true))
+		return seam_fail(err, -ENOTSUP,
+				 "%s is a QEMU whose functions were made local by link-time "
+				 "optimization (LTO): build it without, or with modules",
+				 map->path);
 	/* Looking for its version means reading all of it: not for who asks of every program. */
 	if (ret && err && version_find(&map->image, version))
 		return seam_fail(err, -ENOTSUP,
 				 "%.80s is QEMU %.40s without symbols: built without modules, it "
-				 "exports none, and neither a symbol table nor a debug file of "
-				 "this build is here",
+				 "exports none; do not strip it, or install its debug file",
 				 map->path, version);
 	return 0;
 }

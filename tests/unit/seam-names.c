@@ -224,6 +224,29 @@ static void test_symtab(const void *version)
 	seam_map_free(was);
 }
 
+/* As LTO leaves them: static, all of them. */
+static void test_static(void)
+{
+	g_autofree char *path = scratch("static");
+	struct seam_error err = {""};
+	struct seam_map *was, *map;
+	GByteArray *symbols;
+	struct elf e;
+
+	if (!elf_read(&e, "10.0", &was))
+		return;
+	symbols = take_names(&e);
+	for (Elf64_Sym *sym = (Elf64_Sym *)symbols->data;
+	     (guint8 *)sym < symbols->data + symbols->len; sym++)
+		sym->st_info = ELF64_ST_INFO(STB_LOCAL, ELF64_ST_TYPE(sym->st_info));
+	elf_add(&e, ".symtab", symtab_header(elf_find(&e, SHT_STRTAB, ".dynstr")), symbols);
+	elf_write(&e, path);
+	g_assert_cmpint(seam_map_open(path, &map, &err), ==, -ENOTSUP);
+	g_assert_nonnull(strstr(err.text, "LTO"));
+	unlink(path);
+	seam_map_free(was);
+}
+
 /* ---- a debug file ---- */
 
 /* What `objcopy --only-keep-debug` leaves, as far as anyone reads it here. */
@@ -399,6 +422,7 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/seam-names/symtab/7.2", "7.2", test_symtab);
 	g_test_add_data_func("/seam-names/symtab/10.0", "10.0", test_symtab);
 	g_test_add_data_func("/seam-names/symtab/11.1", "11.1", test_symtab);
+	g_test_add_func("/seam-names/static", test_static);
 	g_test_add_data_func("/seam-names/debug-file/7.2", "7.2", test_debug_file);
 	g_test_add_data_func("/seam-names/debug-file/11.1", "11.1", test_debug_file);
 	g_test_add_data_func("/seam-names/usdt/7.2", "7.2", test_usdt);
