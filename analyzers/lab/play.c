@@ -276,6 +276,22 @@ static void note_end(struct lab_pair *pair, const struct stage *stage, GError *b
 	lab_pair_blackout(pair, EVENT_MS, &r->blackout_ns, NULL);
 }
 
+/* A QEMU that loadvm leaves alone would be measured under the policy's name. */
+static bool policy_taken(struct lab_vm *vm, const char *policy, GError **error)
+{
+	g_autofree char *said = NULL, *taken = NULL;
+
+	if (!policy || !strcmp(policy, "stock"))
+		return true;
+	said = g_strchomp(lab_vm_stderr(vm));
+	taken = g_strdup_printf("loadvm: %s on QEMU ", policy);
+	if (strstr(said, taken))
+		return true;
+	g_set_error(error, LAB_ERROR, LAB_ERROR_UNAVAILABLE, "the destination has no %s: %s",
+		    policy, *said ? said : "loadvm said nothing");
+	return false;
+}
+
 bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_options *options,
 		       struct lab_play_result *r, GError **error)
 {
@@ -301,7 +317,9 @@ bool lab_scenario_play(const struct lab_scenario *s, const struct lab_play_optio
 		goto cleanup;
 	journey = journey_of(&stage, s, o.policy);
 	pair = lab_journey_new(&journey, &pair_options, error);
-	idle = pair ? lab_vm_new_idle(o.qemu, error) : NULL;
+	if (!pair || !policy_taken(lab_pair_destination(pair), o.policy, error))
+		goto cleanup;
+	idle = lab_vm_new_idle(o.qemu, error);
 	if (!idle || (o.before && !o.before(pair, o.opaque, error)))
 		goto cleanup;
 	control = lab_poller_new(idle, error);

@@ -281,6 +281,37 @@ static void failing(void)
 	expect(bqlstat("diff", file, NULL), 3, "all its migrations failed");
 }
 
+/* A QEMU that loadvm leaves as it is would be stock by the name of a policy. */
+static void not_taken(void)
+{
+	g_autofree char *path = write_scenario("small", scenario_text);
+	g_autofree char *file = fresh_path("never.bql"), *said = NULL, *what = NULL;
+	g_autofree char *wrapper = fresh_path("switched-off");
+	g_autofree char *qemu = g_find_program_in_path("qemu-system-x86_64");
+	g_autofree char *script = g_strdup_printf("#!/bin/sh\n"
+						  "LOADVM_DISABLE=1 exec %s \"$@\"\n",
+						  qemu);
+	struct lab_process *p;
+	int code;
+
+	g_assert_true(g_file_set_contents_full(wrapper, script, -1, G_FILE_SET_CONTENTS_NONE, 0755,
+					       NULL));
+	what = g_strdup_printf("ours: io-free %s", wrapper);
+	p = bench(what, "theirs: stock", path, "1", file);
+	g_assert_true(lab_process_wait(p, 120000, &code, NULL));
+	said = lab_process_stderr(p);
+	lab_process_free(p);
+	unlink(wrapper);
+	if (code == 3 && strstr(said, "each migration is recorded, which needs")) {
+		g_test_skip(said);
+		return;
+	}
+	g_test_message("%s", said);
+	g_assert_cmpint(code, ==, 3);
+	g_assert_nonnull(strstr(said, "has no io-free: loadvm: switched off by LOADVM_DISABLE"));
+	g_assert_false(g_file_test(file, G_FILE_TEST_EXISTS));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -289,5 +320,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/bench/no-right", no_right);
 	g_test_add_func("/bench/goes-on", goes_on);
 	g_test_add_func("/bench/failing", failing);
+	g_test_add_func("/bench/not-taken", not_taken);
 	return g_test_run();
 }
