@@ -16,6 +16,8 @@ enum by {
 };
 
 #define CALLER_NAMES 2
+/* ram_load, then one function within the other, if none was inlined. */
+#define MAPPED_DEPTH 6
 
 static const struct caller {
 	enum seam_id to;
@@ -60,13 +62,13 @@ static const struct caller {
 	},
 	{
 		.to = SEAM_FILE_READ_AT,
-		.depth = 5,
+		.depth = MAPPED_DEPTH,
 		.from_static = SEAM_RAM_LOAD,
 		.how = "called where mapped-ram's pages are loaded",
 	},
 	{
 		.to = SEAM_MULTIFD_RECV,
-		.depth = 5,
+		.depth = MAPPED_DEPTH,
 		.from_static = SEAM_RAM_LOAD,
 		.how = "called where mapped-ram's pages are loaded",
 	},

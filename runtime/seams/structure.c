@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SET_FUNCTIONS 64
+#define SET_FUNCTIONS 256
 #define HANDLER_SLOTS 32 /* more than SaveVMHandlers has had so far (20 in 10.0) */
 #define SAVEVM_DEPTH  2
 #define HANDLER_DEPTH 2
