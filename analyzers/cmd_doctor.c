@@ -69,6 +69,9 @@ static void check_loadvm(struct doctor *d)
 
 static void check_usdt(struct doctor *d)
 {
+	/* The map's own path may name a descriptor of ours. */
+	g_autofree char *path = subject_path(&d->subject);
+
 	d->usdt = usdt_list(seam_map_path(d->subject.map));
 	if (!d->usdt)
 		checks_add(d->qemu, CHECK_NOTE, "USDT probes", NULL, "the file cannot be read");
@@ -79,7 +82,7 @@ static void check_usdt(struct doctor *d)
 		checks_add(d->qemu, CHECK_OK, "USDT probes", NULL,
 			   "%u in this build; bqlstat needs none, other tools can use them: "
 			   "bpftrace -l 'usdt:%s:*'",
-			   d->usdt->len, seam_map_path(d->subject.map));
+			   d->usdt->len, path);
 }
 
 static pid_t debugger_of(pid_t pid)
