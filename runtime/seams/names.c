@@ -105,6 +105,13 @@ const char *seam_map_wanted(const struct seam_map *map, enum seam_id id)
 	return NULL;
 }
 
+bool seam_map_static(const struct seam_map *map, enum seam_id id)
+{
+	const char *wanted = seam_map_wanted(map, id);
+
+	return wanted && !seam_map_function(map, id)->name && image_has_static(&map->image, wanted);
+}
+
 bool seam_map_vmstate_bool(const struct seam_map *map)
 {
 	const char *name = map->functions[SEAM_VMSTATE_LOAD].name;

@@ -222,6 +222,8 @@ const struct seam_function *seam_map_function(const struct seam_map *map, enum s
 const char *seam_id_name(enum seam_id id);
 /* Whether a thread's name, as QEMU gives it, is that of a multifd channel of an incoming load. */
 bool seam_is_receiver(const char *thread);
+/* Is it only there as a static function, as link-time optimization leaves it? */
+bool seam_map_static(const struct seam_map *map, enum seam_id id);
 /* What a build of this generation ought to call it; NULL: it has no name, or did not exist. */
 const char *seam_map_wanted(const struct seam_map *map, enum seam_id id);
 

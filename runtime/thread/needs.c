@@ -109,7 +109,8 @@ static void check_symbol(struct checking *c, const struct seam_map *map, enum se
 		      seam_map_missing(map, SEAM_RAM_BEGIN));
 	else if (!f->name)
 		found(c, "symbol", wanted ? wanted : seam_id_name(id), false,
-		      "this build has no symbol by that name");
+		      seam_map_static(map, id) ? "link-time optimization made it static"
+					       : "this build has no symbol by that name");
 	else if (f->found_by)
 		found(c, id == SEAM_RAM_LOAD ? "structure" : "symbol", f->name, true,
 		      "%s; at %#llx", f->found_by, (unsigned long long)f->vaddr);
