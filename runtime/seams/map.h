@@ -71,6 +71,8 @@ bool names_detourable(enum seam_id id);
 
 /* structure.c */
 int structure_find_bql(struct seam_map *map, struct seam_error *err);
+/* Is BQL_LOCK copied into other functions of its source file as well? */
+bool structure_lock_inlined(const struct seam_map *map);
 void structure_find_loading(struct seam_map *map);
 /* Calls from `function` (and the static functions it calls, to `depth`) to an import or export. */
 void structure_find_calls(const struct seam_map *map, uint64_t function, unsigned int depth,

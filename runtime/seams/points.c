@@ -204,6 +204,10 @@ static void place_lock(struct seam_map *map)
 	const struct call_site *lock = &map->lock_call;
 
 	place_entry(map, SEAM_ASK, SEAM_BQL_LOCK, ask);
+	if (structure_lock_inlined(map))
+		map->missing[SEAM_ASK] = map->missing[SEAM_ACQUIRED] =
+			"the compiler also inlined the lock function into others of its file, "
+			"which are not seen to call it";
 	if (map->generation == GENERATION_STATUS) {
 		place_entry(map, SEAM_STATUS, SEAM_BQL_UPDATE_STATUS, status);
 		map->missing[SEAM_ACQUIRED] = "replaced by STATUS";

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+/* A source file's code lies together: further from one of its functions is another's. */
+#define SAME_FILE     (128 << 10)
 #define SET_FUNCTIONS 256
 #define HANDLER_SLOTS 32 /* more than SaveVMHandlers has had so far (20 in 10.0) */
 #define SAVEVM_DEPTH  2
@@ -197,11 +199,12 @@ void structure_returns(const struct seam_map *map, const struct call_site *call,
  */
 
 /*
- * The one call in `function` whose first argument is the address of a variable. `to` is the wanted
- * direct callee; 0: an indirect call, as the lock function makes through bql_mutex_lock_func.
+ * How many calls in `function` have the address of a variable as their first argument, and the last
+ * one. `to` is the wanted direct callee; 0: an indirect call, as the lock function makes through
+ * bql_mutex_lock_func. 0 also when not all of it can be decoded.
  */
-static bool find_mutex_call(const struct seam_map *map, uint64_t function, uint64_t to,
-			    struct call_site *site, uint64_t *mutex)
+static unsigned int mutex_calls(const struct seam_map *map, uint64_t function, uint64_t to,
+				struct call_site *site, uint64_t *mutex)
 {
 	struct constants held = {0};
 	unsigned int found = 0;
@@ -209,7 +212,7 @@ static bool find_mutex_call(const struct seam_map *map, uint64_t function, uint6
 	struct insn insn;
 
 	if (!walk_begin(&walk, &map->image, function, true))
-		return false;
+		return 0;
 	while (walk_next(&walk, &insn)) {
 		bool wanted = to ? is_direct(&insn) && insn.target == to
 				 : is_indirect(&insn) && !got_import(&map->image, &insn);
@@ -222,7 +225,29 @@ static bool find_mutex_call(const struct seam_map *map, uint64_t function, uint6
 		}
 		constants_step(&held, &insn);
 	}
-	return found == 1 && !walk.broken;
+	return walk.broken ? 0 : found;
+}
+
+bool structure_lock_inlined(const struct seam_map *map)
+{
+	uint64_t lock = map->functions[SEAM_BQL_LOCK].vaddr, mutex = 0;
+	uint64_t hook = seam_map_variable(map, SEAM_BQL_LOCK_HOOK);
+	const struct image_segment *s = image_segment(&map->image, lock);
+	uint64_t at = lock - s->vaddr > SAME_FILE ? lock - SAME_FILE : s->vaddr;
+	struct image_slice code = image_at(&map->image, at);
+	struct image_range range;
+	struct call_site site;
+
+	for (size_t i = 0; hook && i + 4 <= code.size && i < 2 * SAME_FILE; i++) {
+		int32_t rel;
+
+		memcpy(&rel, code.bytes + i, sizeof(rel));
+		if (at + i + 4 + (int64_t)rel == hook &&
+		    image_function(&map->image, at + i, &range) && range.start != lock &&
+		    mutex_calls(map, range.start, 0, &site, &mutex) && mutex == map->bql)
+			return true;
+	}
+	return false;
 }
 
 int structure_find_bql(struct seam_map *map, struct seam_error *err)
@@ -230,11 +255,11 @@ int structure_find_bql(struct seam_map *map, struct seam_error *err)
 	const struct seam_function *unlock = &map->functions[SEAM_MUTEX_UNLOCK];
 	uint64_t taken, given;
 
-	if (!find_mutex_call(map, map->functions[SEAM_BQL_LOCK].vaddr, 0, &map->lock_call, &taken))
+	if (mutex_calls(map, map->functions[SEAM_BQL_LOCK].vaddr, 0, &map->lock_call, &taken) != 1)
 		return seam_fail(err, -ENOTSUP, "%s: cannot tell how %s takes the lock", map->path,
 				 map->functions[SEAM_BQL_LOCK].name);
-	if (!unlock->name || !find_mutex_call(map, map->functions[SEAM_BQL_UNLOCK].vaddr,
-					      unlock->vaddr, &map->unlock_call, &given))
+	if (!unlock->name || mutex_calls(map, map->functions[SEAM_BQL_UNLOCK].vaddr, unlock->vaddr,
+					 &map->unlock_call, &given) != 1)
 		return seam_fail(err, -ENOTSUP, "%s: cannot tell how %s gives the lock back",
 				 map->path, map->functions[SEAM_BQL_UNLOCK].name);
 	if (taken != given)

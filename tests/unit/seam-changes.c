@@ -255,6 +255,46 @@ static void test_copied(void)
 	subject_free(&s);
 }
 
+/*
+ * A copy of the lock function in another function of its file: its acquisitions are seen to have no
+ * ask, or not at all, and the map says so.
+ */
+static void test_lock_inlined(void)
+{
+	/* mov hook(%rip),%rcx; lea bql(%rip),%rdi; call *%rcx; ret */
+	uint8_t copy[] = {0x48, 0x8b, 0x0d, 0, 0, 0,	0,    0x48, 0x8d,
+			  0x3d, 0,    0,    0, 0, 0xff, 0xd1, 0xc3};
+	struct named other = {.name = "qemu_cond_wait_iothread"};
+	int32_t hook, bql;
+	struct seam_map *map;
+	struct subject s;
+
+	if (!subject_copy(&s, "7.2", BUILD_7_2))
+		return;
+	g_assert_null(seam_map_missing(s.map, SEAM_ASK));
+	seam_map_each_function(s.map, is_named, &other);
+	g_assert_cmphex(other.vaddr, !=, 0);
+	hook = (int32_t)(seam_map_variable(s.map, SEAM_BQL_LOCK_HOOK) - (other.vaddr + 7));
+	bql = (int32_t)(seam_map_bql(s.map) - (other.vaddr + 14));
+	memcpy(copy + 3, &hook, sizeof(hook));
+	memcpy(copy + 10, &bql, sizeof(bql));
+	change(&s, other.offset, copy, sizeof(copy));
+	map = map_of(&s);
+	g_assert_nonnull(find_point(map, SEAM_ASK));
+	g_assert_nonnull(find_point(map, SEAM_ACQUIRED));
+	g_assert_nonnull(strstr(seam_map_missing(map, SEAM_ASK), "inlined"));
+	g_assert_nonnull(strstr(seam_map_missing(map, SEAM_ACQUIRED), "inlined"));
+	seam_map_free(map);
+	/* Another mutex by the same way is not the lock. */
+	bql += 64;
+	memcpy(copy + 10, &bql, sizeof(bql));
+	change(&s, other.offset, copy, sizeof(copy));
+	map = map_of(&s);
+	g_assert_null(seam_map_missing(map, SEAM_ASK));
+	seam_map_free(map);
+	subject_free(&s);
+}
+
 /* ---- detours and the loading code ---- */
 
 static void expect_no_detour(const struct subject *s, enum seam_id id, const char *why)
@@ -433,6 +473,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/seam-changes/acquired", test_acquired);
 	g_test_add_func("/seam-changes/mutex", test_mutex);
 	g_test_add_func("/seam-changes/copied", test_copied);
+	g_test_add_func("/seam-changes/lock-inlined", test_lock_inlined);
 	g_test_add_func("/seam-changes/jump-back", test_jump_back);
 	g_test_add_func("/seam-changes/jump-back-from-cold", test_jump_back_from_cold);
 	g_test_add_func("/seam-changes/point-in-extent", test_point_in_extent);
