@@ -172,6 +172,14 @@ static const struct {
 	[SUBJECT_UNSEEN] = {"unseen", "unseen", SHOW_YELLOW},
 };
 
+static bool has_point(const struct subject *s, int kind)
+{
+	for (unsigned i = 0; i < s->points->len; i++)
+		if ((int)g_array_index(s->points, struct subject_point, i).point->kind == kind)
+			return true;
+	return false;
+}
+
 /* Orders of magnitude, measured on one machine; `bqlstat doctor` measures this one. */
 #define EMULATED_NS 500
 #define STEPPED_NS  9500
@@ -195,9 +203,10 @@ void subject_print_points(FILE *out, const struct subject *s, bool colour)
 	for (int kind = 0; kind < SEAM_POINT_KINDS; kind++) {
 		const char *why = seam_map_missing(s->map, kind);
 
+		/* With a point, too: it then misses what does not come that way. */
 		if (why)
-			fprintf(out, "  %-7s  %-16s  %s\n", "none", seam_point_kind_name(kind),
-				why);
+			fprintf(out, "  %-7s  %-16s  %s\n", has_point(s, kind) ? "partly" : "none",
+				seam_point_kind_name(kind), why);
 	}
 }
 

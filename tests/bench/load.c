@@ -3,17 +3,18 @@
  * A VM with a dozen devices and two GiB of RAM, no page of it zero, arrives at a stock QEMU and at
  * the same QEMU under loadvm: how long the arriving side holds the lock while RAM loads, and what
  * the thread costs. Holds come from runs with bqlstat attached, times from runs without and with
- *the destination's memory allocated beforehand. Fails when a promise does not hold.
+ * the destination's memory allocated beforehand. Fails when a promise does not hold.
  *
  * The method, which is not to be changed with the results in sight:
  *  - A pair is one load of each kind, one right after the other, each between two fresh QEMUs.
- *Which is first alternates (A B B A ...), so that what the machine does meanwhile falls on both.
+ *    Which is first alternates (A B B A ...), so that what the machine does meanwhile falls on
+ *    both.
  *  - The first pair of each sitting warms the page cache up and is not counted. All others are.
  *  - How many is said beforehand, on the command line or by the default, and not by what is seen.
  *  - Downtime is from the source's STOP event to the destination's RESUME, total time is the
  *    source's, CPU time the destination process's from `migrate` until both have ended.
  *  - The figure is the median of the pairs' ratios; its interval the 95% percentile bootstrap
- *(10000 resamples, seed 1). A promise is kept when the interval's upper end keeps it.
+ *    (10000 resamples, seed 1). A promise is kept when the interval's upper end keeps it.
  *  - How busy others kept the processors is printed beside it.
  *
  *	load [--qemu VERSION] [--policy POLICY] [--pairs N] [--traced N] [--mib N] [--verbose]
