@@ -17,16 +17,6 @@ struct speed {
 		      */
 };
 
-static double cpu_seconds(pid_t pid)
-{
-	struct timespec ts;
-	clockid_t clock;
-
-	g_assert_cmpint(clock_getcpuclockid(pid, &clock), ==, 0);
-	g_assert_cmpint(clock_gettime(clock, &ts), ==, 0);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 static struct speed measure(struct lab_vm *vm)
 {
 	uint64_t begin = lab_now_ns(), rounds = lab_vm_rounds(vm);

@@ -325,16 +325,6 @@ static void one_tracer(void)
 	lab_pair_free(pair);
 }
 
-static double cpu_seconds(pid_t pid)
-{
-	struct timespec ts;
-	clockid_t clock;
-
-	g_assert_cmpint(clock_getcpuclockid(pid, &clock), ==, 0);
-	g_assert_cmpint(clock_gettime(clock, &ts), ==, 0);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 /*
  * What it takes of a core to be attached to a QEMU that does nothing: acquisitions are counted,
  * bqlstat's own time is measured, and doubles on a machine that does other things too.

@@ -392,25 +392,13 @@ static void cycles(void)
 		"thread CPU 0/TCG; repeat 1000000; lock dance-a.c:1; unlock; idle 20; end", NULL};
 	struct lab_process *d = lab_process_new(argv, NULL, NULL);
 	g_autofree char *pid = g_strdup_printf("%d", lab_process_pid(d));
-	struct lab_process *p;
 
 	for (int i = 1; i <= 10; i++) {
 		struct run *run;
 
-		p = bqlstat("record", "-p", pid, "-o", file, "-d", "100ms", "-q", NULL);
-		{
-			g_autofree char *says = NULL;
-			int code;
-
-			says = outcome(p, &code);
-			lab_process_free(p);
-			if (code == 3 && strstr(says, "CAP_BPF")) {
-				g_test_skip(says);
-				break;
-			}
-			if (code)
-				g_error("%s", says);
-		}
+		if (!recording_ended(
+			    bqlstat("record", "-p", pid, "-o", file, "-d", "100ms", "-q", NULL)))
+			break;
 		run = load(file, i);
 		g_assert_cmpuint(run_acquired(run), >, 200);
 		g_assert_cmpuint(run_lost(run), ==, 0);

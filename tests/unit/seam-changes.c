@@ -12,6 +12,7 @@
 
 #include "analyzers/lab/lab.h"
 #include "runtime/seams/seams.h"
+#include "tests/unit/points.h"
 
 #define BUILD_7_2  "d9541fd67c4ea37f9ca7fca0f5096f32b3b7e7e0"
 #define BUILD_11_1 "19082c1198d23ae45c6960a77fdc889301dfb4de"
@@ -95,18 +96,6 @@ static const uint8_t *jump_to(uint64_t from, uint64_t to)
 
 	memcpy(jump + 1, &distance, sizeof(distance));
 	return jump;
-}
-
-static const struct seam_point *find_point(const struct seam_map *map, enum seam_point_kind kind)
-{
-	size_t n;
-	const struct seam_point *points = seam_map_points(map, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (points[i].kind == kind)
-			return &points[i];
-	}
-	return NULL;
 }
 
 /* The changed file's point of that kind stands at `at` in its function. */

@@ -15,6 +15,7 @@
 
 #include "analyzers/lab/lab.h"
 #include "runtime/seams/seams.h"
+#include "tests/unit/points.h"
 
 /* ---- an ELF file to add sections to ---- */
 
@@ -386,18 +387,6 @@ static void add_usdt(struct elf *e, const uint64_t *places, size_t n)
 		g_byte_array_append(notes, padding, -head.n_descsz & 3);
 	}
 	elf_add(e, ".note.stapsdt", (Elf64_Shdr){.sh_type = SHT_NOTE, .sh_addralign = 4}, notes);
-}
-
-static const struct seam_point *find_point(const struct seam_map *map, enum seam_point_kind kind)
-{
-	size_t n;
-	const struct seam_point *points = seam_map_points(map, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (points[i].kind == kind)
-			return &points[i];
-	}
-	return NULL;
 }
 
 /* No detour takes its bytes, and no probe shares its place: the kernel would refuse one of the two.

@@ -13,6 +13,7 @@
 
 #include "analyzers/lab/lab.h"
 #include "runtime/seams/seams.h"
+#include "tests/unit/points.h"
 
 #define BUILD_7_2  "d9541fd67c4ea37f9ca7fca0f5096f32b3b7e7e0"
 #define BUILD_10_0 "0fbbd5ca8d2d0a32532049e20739f3e0d521c5ed"
@@ -52,18 +53,6 @@ static void subject_close(struct subject *s)
 	seam_map_free(s->map);
 	if (s->file)
 		g_mapped_file_unref(s->file);
-}
-
-static const struct seam_point *find_point(const struct seam_map *map, enum seam_point_kind kind)
-{
-	size_t n;
-	const struct seam_point *points = seam_map_points(map, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (points[i].kind == kind)
-			return &points[i];
-	}
-	return NULL;
 }
 
 static bool decode(const uint8_t *bytes, size_t size, ZydisDecodedInstruction *insn)
