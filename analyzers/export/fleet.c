@@ -14,7 +14,6 @@
 #include "analyzers/watch/discover.h"
 #include "analyzers/export/fleet.h"
 #include "analyzers/export/monitor.h"
-#include "analyzers/export/naming.h"
 #include "analyzers/inspect/under.h"
 
 #define SECOND_NS 1000000000ULL
@@ -22,6 +21,9 @@
 #define RETRY_NS  SECOND_NS	   /* an attach that may go better later */
 #define RETRIES	  30
 #define NOT_YET	  (-1)
+
+/* Names of VMs are file names almost everywhere; each is repeated in hundreds of samples. */
+#define NAME_CHARACTERS 255
 
 struct member {
 	pid_t pid;
@@ -135,6 +137,17 @@ static bool name_taken(const struct fleet *f, const char *vm, const char *uuid)
 	return false;
 }
 
+/* Of a name that discover has made fit to be shown. g_free(). */
+static char *short_name(const char *text)
+{
+	g_autofree char *head = NULL;
+
+	if (g_utf8_strlen(text, -1) <= NAME_CHARACTERS)
+		return g_strdup(text);
+	head = g_utf8_substring(text, 0, NAME_CHARACTERS);
+	return g_strconcat(head, "...", NULL);
+}
+
 /*
  * Two ends of a migration on one host have the same name: the later one gets its number as well.
  * Somebody may have called a VM just so, hence the rest: twice the same series would spoil a
@@ -142,7 +155,7 @@ static bool name_taken(const struct fleet *f, const char *vm, const char *uuid)
  */
 static char *vm_label(const struct fleet *f, const struct discovered *q, const char *uuid)
 {
-	g_autofree char *program = naming_clean(q->program), *name = naming_clean(q->name);
+	g_autofree char *program = short_name(q->program), *name = short_name(q->name);
 	g_autofree char *numbered = g_strdup_printf("%s:%d", *name ? name : program, q->pid);
 	char *label = g_strdup(*name ? name : numbered);
 
@@ -216,7 +229,7 @@ static void on_appeared(void *opaque, const struct discovered *q)
 	m->found_ns = m->try_ns = now_ns();
 	m->figures = figures_new();
 	m->figures->pid = q->pid;
-	m->figures->uuid = naming_clean(q->uuid);
+	m->figures->uuid = short_name(q->uuid);
 	m->figures->vm = vm_label(f, q, m->figures->uuid);
 	m->figures->labels =
 		exposition_labels("vm", m->figures->vm, "uuid", m->figures->uuid, NULL);
