@@ -66,6 +66,7 @@ LAB        := $(call objects,$(filter-out $(LAB_MAINS),$(wildcard analyzers/lab/
 	      analyzers/lab/*.S)))
 DANCE      := $(call objects,$(wildcard analyzers/lab/dance/*.c))
 DANCES     := $(O)/lockdance $(O)/lockdance-7.2 $(O)/lockdance-11.1
+HOST       := $(call objects,$(wildcard tests/host/*.c))
 UNIT       := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/*.c))
 SCENARIOS  := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c,$(wildcard tests/scenarios/*.c)))
 BENCH      := $(patsubst %.c,$(O)/%,$(filter-out %.bpf.c tests/bench/subject.c, \
@@ -316,9 +317,23 @@ $(O)/vm-init: tests/vm/init.c tests/vm/vm.h
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -static -o $@ $<
 
-# The thread's logic without QEMU and detours: the sanitizers see into this one.
-$(O)/tests/unit/load-thread: $(addprefix $(O)/runtime/thread/,load.o scope.o policy.o control.o receivers.o) \
-	$(filter-out %/install.o,$(TRACE))
+# A QEMU in small, whose exports loadvm takes for a QEMU's.
+$(O)/tests/host/host: $(HOST)
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -rdynamic -o $@ $^ $(call pkgcfg,--libs glib-2.0) -lpthread
+
+# It is a program of ours, which has the sanitizer: in this one the core may have it, too.
+HOST_LIBS  := $(O)/libloadvm.so $(O)/libloadvm-core.so
+ifdef SAN
+HOST_LIBS  := $(O)/tests/host/libloadvm.so $(O)/tests/host/libloadvm-core.so
+$(O)/tests/host/libloadvm.so: $(O)/libloadvm.so
+	@mkdir -p $(@D)
+	@cp $< $@
+# Not -z defs: clang's sanitizers are part of the program, and no library to link with.
+$(O)/tests/host/libloadvm-core.so: $(THREAD) $(TRACE) $(O)/libdetour.a $(MAP)
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ $(SEAM_LIBS) -lpthread
+endif
+
+$(O)/tests/unit/load-thread: $(O)/runtime/thread/policy.o | $(O)/tests/host/host $(O)/loadvm $(HOST_LIBS)
 
 $(O)/tests/scenarios/usdt.o: | $(O)/tests/scenarios/usdt.skel.h
 
