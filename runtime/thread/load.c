@@ -64,6 +64,7 @@ static __thread bool in_load_thread;
 static __thread bool inside;
 
 uint32_t load_no_device = 1;
+uint32_t load_no_read = 1;
 
 int load_prepare(const struct policy *start)
 {
@@ -76,6 +77,11 @@ int load_prepare(const struct policy *start)
 static bool lets_go(unsigned int drop)
 {
 	return in_load_thread && (load.drops & drop) && (!inside || (load.drops & POLICY_INSIDE));
+}
+
+static void ignore_reads(bool ignore)
+{
+	__atomic_store_n(&load_no_read, ignore && !trace_installed(), __ATOMIC_SEQ_CST);
 }
 
 /* What a wait has to do with the lock, for who traces it. */
@@ -145,6 +151,7 @@ static int load_in_coroutine(QEMUFile *f, void *errp)
 	int r;
 
 	load_no_device = !trace_installed();
+	ignore_reads(true);
 	r = original.loadvm_state(f, errp);
 	load_no_device = 1;
 	return r;
@@ -164,6 +171,7 @@ static int load_in_thread(QEMUFile *f, void *errp, const struct policy *policy)
 	if (read(load.kick_fd, &drained, sizeof(drained)) < 0)
 		drained = 0; /* nothing was left from a load before: the usual case */
 	scope_reset();
+	ignore_reads(false);
 	qemu.thread_create(&load.thread, "mig/dst/main", load_thread, NULL, QEMU_THREAD_JOINABLE);
 
 	/* Only our own bottom half ends this: it must not find the coroutine gone. */
@@ -177,6 +185,7 @@ static int load_in_thread(QEMUFile *f, void *errp, const struct policy *policy)
 	/* It scheduled the bottom half with the lock held, which we hold now: it is all but gone.
 	 */
 	qemu.thread_join(&load.thread);
+	ignore_reads(true);
 	load.active = false;
 	return load.result;
 }
@@ -271,7 +280,12 @@ int load_ram_load(QEMUFile *f, void *opaque, int version)
 		return load_ram(f, opaque, version);
 
 	scope_drop(&scope, SCOPE_WORK);
+	/* There is no lock to offer at the reads, which are where most of the calls are. */
+	ignore_reads(true);
+	if (scope_stopping())
+		ignore_reads(false); /* but it is there that the thread parks */
 	r = load_ram(f, opaque, version);
+	ignore_reads(false);
 	scope_retake(&scope, __FILE__, __LINE__);
 	return r;
 }
@@ -432,7 +446,12 @@ void load_fd_readable_yield(int fd)
  */
 void load_cleanup(int status)
 {
-	if (load.active && !load.woken && !scope_stop(STOP_LIMIT_NS, __FILE__, __LINE__))
-		fprintf(stderr, "loadvm: the incoming load did not come to rest within 1 s\n");
+	if (load.active && !load.woken) {
+		scope_stop();
+		ignore_reads(false);
+		if (!scope_await_rest(STOP_LIMIT_NS, __FILE__, __LINE__))
+			fprintf(stderr,
+				"loadvm: the incoming load did not come to rest within 1 s\n");
+	}
 	original.cleanup(status);
 }

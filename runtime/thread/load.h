@@ -21,6 +21,12 @@ int load_prepare(const struct policy *start);
  */
 extern uint32_t load_no_device;
 
+/*
+ * 0 while a channel's reads are something to us: the incoming thread offers the lock there, or is
+ * to park; or they are traced.
+ */
+extern uint32_t load_no_read;
+
 int load_loadvm_state(QEMUFile *f, void *errp);
 long load_vmstate_load(QEMUFile *f, const void *vmsd, void *opaque, long version, void *errp);
 int load_ram_load(QEMUFile *f, void *opaque, int version);

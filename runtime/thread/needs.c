@@ -38,7 +38,7 @@ const struct need_detour needs_detours[] = {
 	{SEAM_LOADVM_STATE, STANDS_FOR(loadvm_state), .results = 1},
 	{SEAM_CLEANUP, STANDS_FOR(cleanup)},
 	{SEAM_CHANNEL_WAIT, STANDS_FOR(channel_wait)},
-	{SEAM_CHANNEL_READ, STANDS_FOR(channel_read), .results = 1},
+	{SEAM_CHANNEL_READ, STANDS_FOR(channel_read), .results = 1, .bypass = &load_no_read},
 	{SEAM_MULTIFD_RECV_SYNC, STANDS_FOR(multifd_recv_sync), .results = 1},
 	{SEAM_SEM_WAIT, .replacement = receivers_sem_wait, .original = (void **)&original.sem_wait,
 	 .bypass = &receivers_not_awaited},

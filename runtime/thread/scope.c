@@ -81,7 +81,7 @@ static void park(void)
 		pause();
 }
 
-static bool stopping(void)
+bool scope_stopping(void)
 {
 	bool r;
 
@@ -104,7 +104,7 @@ static void take(const char *file, int line)
 	qemu.bql_lock(file, line);
 	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
 	 * it. */
-	if (stopping()) {
+	if (scope_stopping()) {
 		qemu.bql_unlock();
 		park();
 	}
@@ -174,7 +174,7 @@ void scope_retake(struct scope *scope, const char *file, int line)
 {
 	if (scope->kind == SCOPE_WAIT)
 		set_waiting(false);
-	if (stopping())
+	if (scope_stopping())
 		park();
 	if (scope->held) {
 		bool missed = !stand_back(scope);
@@ -190,7 +190,7 @@ void scope_breathe(enum scope_kind kind, const char *file, int line)
 	bool held = qemu.bql_locked();
 	struct scope scope;
 
-	if (stopping()) {
+	if (scope_stopping()) {
 		if (held)
 			qemu.bql_unlock();
 		park();
@@ -209,7 +209,7 @@ void scope_begin_thread(const char *file, int line)
 
 void scope_end_thread(void (*last)(void))
 {
-	if (stopping()) {
+	if (scope_stopping()) {
 		qemu.bql_unlock();
 		park();
 	}
@@ -228,15 +228,18 @@ void scope_reset(void)
 	pthread_mutex_unlock(&life_lock);
 }
 
-bool scope_stop(uint64_t limit_ns, const char *file, int line)
+void scope_stop(void)
+{
+	pthread_mutex_lock(&life_lock);
+	life.stopping = true;
+	pthread_mutex_unlock(&life_lock);
+}
+
+bool scope_await_rest(uint64_t limit_ns, const char *file, int line)
 {
 	struct timespec until;
 	uint64_t end = now_ns() + limit_ns;
 	bool quiet;
-
-	pthread_mutex_lock(&life_lock);
-	life.stopping = true;
-	pthread_mutex_unlock(&life_lock);
 
 	qemu.bql_unlock();
 	until.tv_sec = (time_t)(end / 1000000000);

@@ -27,7 +27,7 @@ struct scope {
 };
 
 /*
- * Everything below but scope_reset() and scope_stop() is for the incoming thread only. The
+ * Everything below is for the incoming thread only, where nothing else is said. The
  * lock's state at the end is that of the beginning; `file` and `line` are what a tracer of the lock
  * shows.
  */
@@ -49,11 +49,17 @@ void scope_end_thread(void (*last)(void));
  */
 void scope_reset(void);
 
+/* Called by the main thread with the lock held: from now on the thread parks. */
+void scope_stop(void);
+
+/* It was told to. For any thread; what the main thread does after scope_stop() comes after this. */
+bool scope_stopping(void);
+
 /*
- * Called by the main thread with the lock held: from now on the thread parks. Drops the lock until
- * the thread has parked, has ended, or waits for something other than the lock (it then parks when
- * that ends, if ever), at most `limit_ns`. Returns false when the limit came first.
+ * Called by the main thread after scope_stop(), with the lock held. Drops it until the thread has
+ * parked, has ended, or waits for something other than the lock (it then parks when that ends, if
+ * ever), at most `limit_ns`. Returns false when the limit came first.
  */
-bool scope_stop(uint64_t limit_ns, const char *file, int line);
+bool scope_await_rest(uint64_t limit_ns, const char *file, int line);
 
 #endif

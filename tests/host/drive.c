@@ -121,13 +121,22 @@ static int load_nothing(QEMUFile *f, void *opaque, int version_id)
 void check_bypassed(void)
 {
 	struct came loads = host_calls(CAME_vmstate_load_state),
-		    waits = host_calls(CAME_qemu_sem_wait);
+		    waits = host_calls(CAME_qemu_sem_wait),
+		    reads = host_calls(CAME_qio_channel_readv_full);
+	QIOChannel zero = {open("/dev/zero", O_RDONLY | O_CLOEXEC)};
+	const char *error = NULL;
+	char byte;
 	static const VMStateDescription none = {"none", 1, load_nothing, NULL};
 	QemuSemaphore sem;
 
 	g_assert_cmpint(vmstate_load_state(NULL, &none, NULL, 1), ==, 9);
 	qemu_sem_init(&sem, 1);
 	qemu_sem_wait(&sem);
+	g_assert_cmpint(
+		qio_channel_readv_full(&zero, &(struct iovec){&byte, 1}, 1, NULL, NULL, 0, &error),
+		==, 1);
+	close(zero.fd);
+	check_came(CAME_qio_channel_readv_full, reads.direct + 1, reads.through);
 	check_came(CAME_vmstate_load_state, loads.direct + 1, loads.through);
 	check_came(CAME_qemu_sem_wait, waits.direct + 1, waits.through);
 }

@@ -74,10 +74,10 @@ struct came {
 	int direct, through;
 };
 
-/* First of all in each of them. */
+/* First of all in each of them. True when the runtime called. */
 #define HOST_CAME(name) host_came(CAME_##name, __builtin_return_address(0))
 
-void host_came(enum host_function function, const void *from);
+bool host_came(enum host_function function, const void *from);
 struct came host_calls(enum host_function function);
 
 /* Where the incoming load is. */
@@ -108,6 +108,8 @@ extern __thread bool host_is_main, host_loads;
 /* QEMU's code runs here and now, and, if it loads, at a place of the load: is that right? */
 void host_runs(void);
 void host_runs_at(enum place place, bool waits);
+/* A channel is read: the runtime is to have a hand in it only if there is a lock to offer. */
+void host_reads(bool through);
 void host_tear_down(void);
 
 /* What is counted; under a lock of its own, which is taken last. */

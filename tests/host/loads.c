@@ -65,6 +65,7 @@ static void load_and_check(const struct load *load, enum host_policy policy)
 	uint64_t loads = runtime_is_in ? host_status()->loads : 0;
 	bool threaded = policy != STOCK;
 	bool second_sync = load == &with_second_sync;
+	struct came reads;
 	int devices;
 
 	use_policy(policy);
@@ -95,9 +96,9 @@ static void load_and_check(const struct load *load, enum host_policy policy)
 	/* Stock's way would not do in a thread. */
 	check_all_came(CAME_yield_until_fd_readable, threaded ? 0 : 1, runtime_is_in);
 	g_assert_cmpint(host_counted(TIMED_WAITS) > 0, ==, threaded);
-	g_assert_cmpint(!runtime_is_in ? host_calls(CAME_qio_channel_readv_full).through
-				       : host_calls(CAME_qio_channel_readv_full).direct,
-			==, 0);
+	reads = host_calls(CAME_qio_channel_readv_full);
+	g_assert_cmpint(reads.through > 0, ==, threaded);
+	g_assert_cmpint(reads.direct > 0, ==, policy != WAIT);
 	g_assert_cmpint(!runtime_is_in ? host_calls(CAME_qemu_thread_create).through
 				       : host_calls(CAME_qemu_thread_create).direct,
 			==, 0);
@@ -114,6 +115,7 @@ static void load_and_check(const struct load *load, enum host_policy policy)
 
 static void loads_under(enum host_policy policy, int n)
 {
+	host_read_bytes = 3; /* some reads in each section of RAM */
 	for (int i = 0; i < n; i++) {
 		load_and_check(&outcomes[i % G_N_ELEMENTS(outcomes)], policy);
 		if (policy != STOCK)

@@ -18,7 +18,7 @@ static enum host_policy expected; /* set before the load begins */
 /* The linker's. */
 extern const char __executable_start[], etext[];
 
-void host_came(enum host_function function, const void *from)
+bool host_came(enum host_function function, const void *from)
 {
 	bool own = (uintptr_t)from >= (uintptr_t)__executable_start &&
 		   (uintptr_t)from < (uintptr_t)etext;
@@ -27,6 +27,7 @@ void host_came(enum host_function function, const void *from)
 	*(own ? &came[function].direct : &came[function].through) += 1;
 	pthread_mutex_unlock(&watch_lock);
 	host_runs();
+	return !own;
 }
 
 struct came host_calls(enum host_function function)
@@ -92,6 +93,12 @@ void host_runs_at(enum place place, bool waits)
 			waits ? "waiting" : "working", bql_locked() ? "held" : "free");
 	/* Stock waits by yielding, not here. */
 	g_assert_true(host_is_main == (expected == STOCK));
+}
+
+void host_reads(bool through)
+{
+	if (host_loads)
+		g_assert_cmpint(through, ==, expected != STOCK && bql_locked());
 }
 
 void host_tear_down(void)
