@@ -11,6 +11,7 @@
 
 #include "analyzers/lab/lab.h"
 #include "analyzers/inspect/under.h"
+#include "tests/scenarios/threads.h"
 
 enum { FIRED_MS = 20000, DONE_MS = 60000, ALIVE_MS = 10000, STALL_MS = 20000 };
 
@@ -22,25 +23,6 @@ static void read_status(struct lab_vm *vm, struct loadvm_status *status)
 	g_assert_cmpint(mem, >=, 0);
 	g_assert_cmpint(under_loadvm(lab_vm_pid(vm), mem, status), ==, UNDER_LOADVM);
 	close(mem);
-}
-
-static bool has_thread(pid_t pid, const char *name)
-{
-	g_autofree char *folder = g_strdup_printf("/proc/%d/task", pid);
-	GDir *dir = g_dir_open(folder, 0, NULL);
-	const char *tid;
-	bool found = false;
-
-	while (dir && !found && (tid = g_dir_read_name(dir))) {
-		g_autofree char *path = g_strdup_printf("%s/%s/comm", folder, tid);
-		g_autofree char *comm = NULL;
-
-		found = g_file_get_contents(path, &comm, NULL, NULL) &&
-			!strcmp(g_strchomp(comm), name);
-	}
-	if (dir)
-		g_dir_close(dir);
-	return found;
 }
 
 static char *control_file(void)
@@ -112,7 +94,7 @@ static void test_arrives(const void *data)
 	g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
 	g_assert_no_error(error);
 	g_usleep(100000);
-	g_assert_cmpint(has_thread(lab_vm_pid(there), "mig/dst/main"), ==, cell->thread);
+	g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", cell->thread));
 	lab_proxy_release(lab_pair_proxy(pair), 0);
 	g_assert_true(lab_pair_wait(pair, DONE_MS, &result, &error));
 	g_assert_no_error(error);
@@ -179,7 +161,7 @@ static void test_word(const void *data)
 				 "migrate-incoming {'uri': 'exec:echo no stream at all', "
 				 "'exit-on-error': false}"));
 	g_assert_no_error(error);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 1000; i++) {
 		g_autoptr(JsonNode) info = lab_qmp(vm, &error, "query-migrate");
 
 		g_assert_no_error(error);

@@ -11,9 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "analyzers/lab/journey.h"
 #include "analyzers/lab/lab.h"
 #include "analyzers/lab/stall.h"
 #include "runtime/thread/core.h"
+#include "tests/scenarios/threads.h"
 
 #define MS 1000000ull
 
@@ -87,25 +89,6 @@ static struct lab_pair *pair_new(const struct cell *cell, struct lab_pair_option
 		options->n_rules = 1;
 	}
 	return lab_pair_new(options, error);
-}
-
-static bool has_thread(pid_t pid, const char *name)
-{
-	g_autofree char *folder = g_strdup_printf("/proc/%d/task", pid);
-	GDir *dir = g_dir_open(folder, 0, NULL);
-	const char *tid;
-	bool found = false;
-
-	while (dir && !found && (tid = g_dir_read_name(dir))) {
-		g_autofree char *path = g_strdup_printf("%s/%s/comm", folder, tid);
-		g_autofree char *comm = NULL;
-
-		found = g_file_get_contents(path, &comm, NULL, NULL) &&
-			!strcmp(g_strchomp(comm), name);
-	}
-	if (dir)
-		g_dir_close(dir);
-	return found;
 }
 
 /* As a tracer would: the symbol in the file of the core library that the process maps. */
@@ -187,7 +170,7 @@ static void test_arrives(const void *data)
 	if (cell->place != LAB_STALL_NOWHERE) {
 		g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
 		g_usleep(50000);
-		g_assert_cmpint(has_thread(lab_vm_pid(there), "mig/dst/main"), ==, thread);
+		g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", thread));
 		lab_proxy_release(lab_pair_proxy(pair), 0);
 	}
 	g_assert_true(lab_pair_wait(pair, DONE_MS, &result, &error));
@@ -195,7 +178,7 @@ static void test_arrives(const void *data)
 	g_assert_cmpstr(result.status, ==, "completed");
 	g_assert_true(lab_vm_alive(there, ALIVE_MS, &error));
 	g_assert_no_error(error);
-	g_assert_false(has_thread(lab_vm_pid(there), "mig/dst/main"));
+	g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", false));
 	read_status(lab_vm_pid(there), &status);
 	g_assert_cmpint(status.drops > 0, ==, thread);
 	g_test_message("lock dropped %" G_GUINT64_FORMAT " times, waited for %" G_GUINT64_FORMAT
@@ -240,27 +223,20 @@ static void test_postcopy(const void *data)
 	};
 	g_autoptr(GError) error = NULL;
 	g_autoptr(lab_pair) pair = NULL;
-	struct lab_migration result;
+	const struct lab_journey journey = {.copy = LAB_COPY_POST};
 
 	pair = pair_new(cell, &options, &error);
 	if (!pair && lab_skip(error))
 		return;
 	g_assert_no_error(error);
-	g_assert_true(lab_pair_migrate(pair, &error));
-	g_usleep(300000);
-	g_assert_true(lab_pair_start_postcopy(pair, &error));
+	g_assert_true(lab_journey_arrive(&journey, pair, DONE_MS, NULL, &error));
 	g_assert_no_error(error);
-	g_assert_true(lab_pair_wait(pair, DONE_MS, &result, &error));
-	g_assert_no_error(error);
-	g_assert_cmpstr(result.status, ==, "completed");
-	g_assert_true(lab_vm_alive(lab_pair_destination(pair), ALIVE_MS, &error));
-	g_assert_no_error(error);
-	lab_migration_clear(&result);
 }
 
-/* 7.2 and 10.0 are stall.c's. */
+/* 7.2 and 10.0 are stall.c's, with what a noisy machine means there. */
 static void test_stall(const void *data)
 {
+	enum { ATTEMPTS = 4, NOISE_MS = 30 };
 	const struct cell *cell = data;
 	const struct lab_stall_options options = {
 		.version = cell->version,
@@ -270,15 +246,26 @@ static void test_stall(const void *data)
 	};
 	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result;
+	bool quiet = false;
 
-	if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
-		return;
-	g_assert_no_error(error);
-	g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
-		       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-		       result.idle.max_ns / 1e6);
-	g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + 100 * MS);
-	lab_migration_clear(&result.migration);
+	for (int i = 0; i < ATTEMPTS && !quiet; i++) {
+		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
+			return;
+		g_assert_no_error(error);
+		lab_migration_clear(&result.migration);
+		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
+			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
+			       result.idle.max_ns / 1e6);
+		/* A freeze lasts as long as the stall: that much can be told on any machine. */
+		g_assert_cmpuint(result.monitor.p50_ns, <, 100 * MS);
+		quiet = result.idle.max_ns <= NOISE_MS * MS;
+	}
+	if (quiet)
+		g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + 100 * MS);
+	else
+		g_test_skip(
+			"no freeze, but more cannot be told: an idle QEMU too answered late, each "
+			"time");
 }
 
 /* ---- they do not ---- */
@@ -301,8 +288,8 @@ static void test_quit(const void *data)
 	there = lab_pair_destination(pair);
 	g_assert_true(lab_pair_migrate(pair, &error));
 	g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
+	g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", true));
 	g_usleep(200000); /* what came before the stall is loaded by now */
-	g_assert_true(has_thread(lab_vm_pid(there), "mig/dst/main"));
 
 	begin = lab_now_ns();
 	if (cell->signal) {
@@ -341,9 +328,7 @@ static void test_quit_pipe(const void *data)
 	if (!vm && lab_skip(error))
 		return;
 	g_assert_no_error(error);
-	for (int i = 0; i < 100 && !has_thread(lab_vm_pid(vm), "mig/dst/main"); i++)
-		g_usleep(20000);
-	g_assert_true(has_thread(lab_vm_pid(vm), "mig/dst/main"));
+	g_assert_true(await_thread(lab_vm_pid(vm), "mig/dst/main", true));
 	begin = lab_now_ns();
 	g_assert_true(lab_vm_quit(vm, 10000, &status, &error));
 	g_assert_no_error(error);
