@@ -43,8 +43,8 @@ static void test_stall(gconstpointer opaque)
 		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
 			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
 			       result.idle.max_ns / 1e6);
-		/* That much can be told on any machine, at once. */
-		g_assert_cmpuint(result.monitor.max_ns, <, FREEZE_MS * MS);
+		/* That much can be told on any machine, at once: one that stood still, did so for both. */
+		g_assert_cmpuint(result.monitor.max_ns, <, FREEZE_MS * MS + result.idle.max_ns);
 		quiet = result.idle.max_ns <= NOISE_LIMIT_MS * MS;
 	}
 	if (!quiet) {
@@ -68,13 +68,18 @@ static void test_freezes(gconstpointer opaque)
 	};
 	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result;
+	bool told = false;
 
-	if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
-		return;
-	g_assert_no_error(error);
-	g_assert_cmpuint(result.monitor.max_ns, >=, 2500 * MS);
-	g_assert_cmpuint(result.idle.max_ns, <, 500 * MS);
-	lab_migration_clear(&result.migration);
+	/* Where an idle QEMU freezes too, it is not this one's doing. */
+	for (int attempt = 0; attempt < ATTEMPTS && !told; attempt++) {
+		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
+			return;
+		g_assert_no_error(error);
+		lab_migration_clear(&result.migration);
+		g_assert_cmpuint(result.monitor.max_ns, >=, 2500 * MS);
+		told = result.idle.max_ns < 500 * MS;
+	}
+	g_assert_true(told);
 }
 
 static void add(const char *version, const char *policy, enum lab_stall_place place,
