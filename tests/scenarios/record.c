@@ -352,34 +352,51 @@ static void target_ends(void)
 	run_free(run);
 }
 
-/* It holds the lock when the recording ends: that hold is there, as far as it went. */
+/*
+ * It holds the lock when the recording ends: that hold is there, as far as it went, which is
+ * between the moments before and after the end.
+ */
 static void still_held(void)
 {
 	g_autofree char *file = fresh_path("held.run");
 	struct dance d = start_dance("lockdance",
-				     "thread CPU 0/TCG; lock dance-a.c:1; sleep 3000000; unlock\n");
+				     "thread CPU 0/TCG; lock dance-a.c:1; sleep 4000000; unlock\n");
 	struct lab_process *p = start_recording(file, d.pid, "1ms");
+	uint64_t before = 0, after = 0, acquired = 0;
+	g_auto(GStrv) ledger = NULL;
 	GPtrArray *longest;
 	const struct hold *h;
 	struct run *run;
 
 	go(&d);
 	if (p) {
-		g_usleep(500000);
+		g_usleep(1000000);
+		before = lab_now_ns();
 		stop_recording(p);
-		run = load(file, 1);
-		longest = run_longest(run, 0);
-		g_assert_cmpuint(longest->len, ==, 1);
-		h = longest->pdata[0];
-		g_assert_true(h->unfinished);
-		g_assert_cmpuint(h->hold_ns, >, 300000000);
-		g_assert_cmpuint(h->hold_ns, <, 3000000000);
-		g_assert_cmpuint(run_held_ns(run), >=, run_hold_ns(run, h->hold_ns));
-		g_ptr_array_unref(longest);
-		run_free(run);
+		after = lab_now_ns();
 	}
 	danced(&d);
-	g_strfreev(finish(&d));
+	ledger = finish(&d);
+	if (!p)
+		return;
+	for (char **line = ledger; *line; line++) {
+		g_auto(GStrv) f = fields_of(*line, "hold");
+
+		acquired = f ? field(f, 5) : acquired;
+	}
+	run = load(file, 1);
+	longest = run_longest(run, 0);
+	g_assert_cmpuint(longest->len, ==, 1);
+	h = longest->pdata[0];
+	g_assert_true(h->unfinished);
+	/* The ledger's stamp lies between the mutex and the probe. */
+	g_assert_cmpuint(h->begin_ns, >=, acquired);
+	g_assert_cmpuint(h->begin_ns, <, before);
+	g_assert_cmpuint(h->begin_ns + h->hold_ns, >=, before);
+	g_assert_cmpuint(h->begin_ns + h->hold_ns, <=, after);
+	g_assert_cmpuint(run_held_ns(run), >=, run_hold_ns(run, h->hold_ns));
+	g_ptr_array_unref(longest);
+	run_free(run);
 }
 
 /* Attached and detached ten times while it dances on: it never notices, and nothing stays behind.
@@ -392,6 +409,8 @@ static void cycles(void)
 		"thread CPU 0/TCG; repeat 1000000; lock dance-a.c:1; unlock; idle 20; end", NULL};
 	struct lab_process *d = lab_process_new(argv, NULL, NULL);
 	g_autofree char *pid = g_strdup_printf("%d", lab_process_pid(d));
+	uint64_t acquired = 0;
+	unsigned cycles = 0, empty = 0;
 
 	for (int i = 1; i <= 10; i++) {
 		struct run *run;
@@ -400,7 +419,9 @@ static void cycles(void)
 			    bqlstat("record", "-p", pid, "-o", file, "-d", "100ms", "-q", NULL)))
 			break;
 		run = load(file, i);
-		g_assert_cmpuint(run_acquired(run), >, 200);
+		acquired += run_acquired(run);
+		empty += !run_acquired(run);
+		cycles++;
 		g_assert_cmpuint(run_lost(run), ==, 0);
 		/* One hold at most was under way, one wait at most. */
 		g_assert_cmpuint(lost_of(run, "no_acquire") + lost_of(run, "no_ask"), <=, 1);
@@ -408,7 +429,28 @@ static void cycles(void)
 		g_assert_true(lab_process_running(d));
 		g_assert_cmpuint(probed(lab_process_pid(d)), ==, 0);
 	}
+	/* Of some 1300 in each; now and then it may get no processor for a tenth of a second. */
+	g_assert_cmpuint(acquired, >=, 200 * cycles);
+	g_assert_cmpuint(empty, <=, 2);
 	lab_process_free(d);
+}
+
+/* What a recording that goes on has put into its file so far. */
+static uint64_t saved(const char *file)
+{
+	struct store_error err;
+	struct store *store;
+	uint64_t acquired = 0;
+	struct run *run;
+
+	if (store_open(file, &store, &err))
+		return 0;
+	if (!store_load(store, 1, &run, &err)) {
+		acquired = run_acquired(run);
+		run_free(run);
+	}
+	store_close(store);
+	return acquired;
 }
 
 /* SIGKILL leaves nothing in the process, and a run file with what was seen. */
@@ -426,7 +468,9 @@ static void killed(void)
 
 	go(&d);
 	if (p) {
-		g_usleep(1400000);
+		/* It is to save once a second. */
+		for (int i = 0; i < 25 && saved(file) <= 50; i++)
+			g_usleep(200000);
 		g_assert_cmpuint(probed(pid), >, 0);
 		lab_process_kill(p, SIGKILL);
 		g_free(outcome(p, &code));
