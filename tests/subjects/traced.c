@@ -6,7 +6,8 @@
  *   traced ROUNDS THREADS    each thread takes a real lock that often, at two call sites
  *   traced story             one small incoming migration, the times of which are slept
  *
- * It prints what it did, a line each: "site FILE:LINE COUNT", "hold FILE:LINE NS".
+ * It prints what it did, a line each: "site FILE:LINE COUNT", "hold FILE:LINE LEAST MOST"
+ * (ns).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -47,7 +48,16 @@ static void sleep_ms(long ms)
 		;
 }
 
-static uint64_t take(const struct place *at)
+/* What was held lies between these, whenever the events took their stamps. */
+struct held {
+	uint64_t least_ns, most_ns;
+};
+
+struct taken {
+	uint64_t got_ns, told_ns;
+};
+
+static struct taken take(const struct place *at)
 {
 	uint64_t asked_ns = now_ns(), got_ns;
 
@@ -56,16 +66,19 @@ static uint64_t take(const struct place *at)
 	got_ns = now_ns();
 	lttng_ust_tracepoint(loadvm, lock_acquired, at->file, at->line, 0,
 			     (int64_t)(got_ns - asked_ns));
-	return got_ns;
+	return (struct taken){got_ns, now_ns()};
 }
 
-static uint64_t give(const struct place *at, uint64_t got_ns)
+static struct held give(const struct place *at, struct taken taken)
 {
-	uint64_t held_ns = now_ns() - got_ns;
+	uint64_t given_ns = now_ns();
+	struct held held = {.least_ns = given_ns - taken.told_ns};
 
-	lttng_ust_tracepoint(loadvm, lock_released, at->file, at->line, 0, (int64_t)held_ns);
+	lttng_ust_tracepoint(loadvm, lock_released, at->file, at->line, 0,
+			     (int64_t)(given_ns - taken.got_ns));
+	held.most_ns = now_ns() - taken.got_ns;
 	pthread_mutex_unlock(&lock);
-	return held_ns;
+	return held;
 }
 
 static void *hammer(void *opaque)
@@ -119,11 +132,12 @@ static int tell_story(void)
 {
 	static const struct place at = {"migration/savevm.c", 5};
 	pthread_t waiter;
-	uint64_t got_ns;
+	struct taken taken;
+	struct held held;
 
 	lttng_ust_tracepoint(loadvm, runtime, "0.1", "10.0.2 (Story)", "0123abcd", "wait", 9);
 	lttng_ust_tracepoint(loadvm, incoming_begin, 1, "wait");
-	got_ns = take(&at);
+	taken = take(&at);
 	lttng_ust_tracepoint(loadvm, ram_begin, 1, 0);
 	pthread_create(&waiter, NULL, waits, NULL);
 	sleep_ms(20);
@@ -133,7 +147,9 @@ static int tell_story(void)
 	lttng_ust_tracepoint(loadvm, ram_end, 1, 4096, 0);
 	device("timer", 5);
 	device("virtio-net", 10);
-	printf("hold %s:%u %llu\n", at.file, at.line, (unsigned long long)give(&at, got_ns));
+	held = give(&at, taken);
+	printf("hold %s:%u %llu %llu\n", at.file, at.line, (unsigned long long)held.least_ns,
+	       (unsigned long long)held.most_ns);
 	lttng_ust_tracepoint(loadvm, io_wait_begin, "multifd", "sync", "dropped");
 	sleep_ms(5);
 	lttng_ust_tracepoint(loadvm, io_wait_end, "multifd", "sync", "dropped");
