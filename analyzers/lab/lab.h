@@ -125,7 +125,7 @@ struct lab_vm_options {
 	const char *const *launcher; /* argv prefix, e.g. build/loadvm --policy io-free -- */
 	const char *const *args;     /* appended */
 	const char *const *env;	     /* "NAME=value", added to ours */
-	unsigned timeout_ms;	     /* of each QMP command, and of the start; 15000 */
+	unsigned timeout_ms; /* of each QMP command, and of the start if that is longer; 15000 */
 };
 
 /*
@@ -221,6 +221,11 @@ const char *lab_proxy_uri(const struct lab_proxy *proxy); /* "tcp:127.0.0.1:PORT
 uint64_t lab_proxy_fired_ns(struct lab_proxy *proxy, size_t rule);
 bool lab_proxy_wait_fired(struct lab_proxy *proxy, size_t rule, unsigned timeout_ms,
 			  GError **error);
+/*
+ * Wait until the destination has taken in what has passed so far, or takes in no more of it because
+ * it is frozen; and then for the moment in which it loads what it has just read.
+ */
+void lab_proxy_settle(struct lab_proxy *proxy);
 /* End a stall or half-open now (idempotent). */
 void lab_proxy_release(struct lab_proxy *proxy, size_t rule);
 

@@ -7,14 +7,17 @@
  * a stall "after this name" lets the other side read that name and not one byte more.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -26,6 +29,8 @@
 #define MAX_CONNECTIONS 64
 #define MAX_PATTERN	300 /* an idstr is at most 255 bytes, and its length byte */
 #define NEVER		UINT64_MAX
+#define FROZEN_NS	300000000 /* for which a destination that reads nothing is taken for frozen */
+#define LOAD_US		100000	  /* what it takes to load what has been read */
 
 /* QEMU's magics, big-endian at the start of a channel; a multifd one's id stands at byte 24. */
 #define MAIN_MAGIC    0x5145564du
@@ -632,6 +637,59 @@ bool lab_proxy_wait_fired(struct lab_proxy *p, size_t rule, unsigned timeout_ms,
 			    "the stream did not reach the place of rule %zu in %u ms", rule,
 			    timeout_ms);
 	return fired;
+}
+
+/* What the kernel says that a socket of this machine, at the other end of `port`, has not read. */
+static uint64_t unread_from(const char *sockets, unsigned port)
+{
+	g_auto(GStrv) lines = g_strsplit(sockets, "\n", -1);
+
+	for (char **line = lines; *line; line++) {
+		unsigned remote, queued;
+
+		if (sscanf(*line, "%*u: %*x:%*x %*x:%x %*x %*x:%x", &remote, &queued) == 2 &&
+		    remote == port)
+			return queued;
+	}
+	return 0;
+}
+
+/* Of what has passed, how much the destination has not read. Its connections are TCP's. */
+static uint64_t unread(struct lab_proxy *p)
+{
+	g_autofree char *sockets = NULL;
+	uint64_t bytes = 0;
+
+	pthread_mutex_lock(&p->lock);
+	if (g_file_get_contents("/proc/net/tcp", &sockets, NULL, NULL))
+		for (unsigned i = 0; i < p->n_connections; i++) {
+			int fd = p->connections[i].fd[DESTINATION], sent = 0;
+			struct sockaddr_in own = {0};
+			socklen_t len = sizeof(own);
+
+			if (fd < 0 || getsockname(fd, (struct sockaddr *)&own, &len) ||
+			    own.sin_family != AF_INET)
+				continue;
+			ioctl(fd, SIOCOUTQ, &sent);
+			bytes += sent + unread_from(sockets, ntohs(own.sin_port));
+		}
+	pthread_mutex_unlock(&p->lock);
+	return bytes;
+}
+
+void lab_proxy_settle(struct lab_proxy *p)
+{
+	uint64_t left = unread(p), since = lab_now_ns();
+
+	while (left && lab_now_ns() - since < FROZEN_NS) {
+		uint64_t before = left;
+
+		g_usleep(5000);
+		left = unread(p);
+		if (left != before)
+			since = lab_now_ns();
+	}
+	g_usleep(LOAD_US);
 }
 
 void lab_proxy_release(struct lab_proxy *p, size_t rule)

@@ -177,6 +177,7 @@ struct lab_vm *lab_vm_new(const struct lab_vm_options *o, GError **error)
 	unsigned n = g_atomic_int_add(&serial, 1);
 	const char *version = o->version ? o->version : "7.2", *why = NULL;
 	const char *binary = o->binary ? o->binary : lab_qemu_path(version, &why);
+	unsigned start_ms;
 	struct lab_vm *vm;
 	g_auto(GStrv) argv = NULL;
 
@@ -187,6 +188,7 @@ struct lab_vm *lab_vm_new(const struct lab_vm_options *o, GError **error)
 	vm = g_new0(struct lab_vm, 1);
 	vm->name = g_strdup(o->name ? o->name : "vm");
 	vm->timeout_ms = o->timeout_ms ? o->timeout_ms : TIMEOUT_MS;
+	start_ms = MAX(vm->timeout_ms, TIMEOUT_MS);
 	vm->qmp_path = file_of(vm->name, n, "qmp");
 	vm->poller_path = file_of(vm->name, n, "poll");
 	vm->serial_path = file_of(vm->name, n, "serial");
@@ -197,12 +199,12 @@ struct lab_vm *lab_vm_new(const struct lab_vm_options *o, GError **error)
 	vm->process = lab_process_new((const char *const *)argv, o->env, error);
 	if (!vm->process)
 		goto fail;
-	vm->qmp = qmp_connect(vm->qmp_path, vm->process, deadline_in(vm->timeout_ms), error);
+	vm->qmp = qmp_connect(vm->qmp_path, vm->process, deadline_in(start_ms), error);
 	if (!vm->qmp) {
 		blame(vm, error);
 		goto fail;
 	}
-	if (o->guest && !o->incoming && !lab_vm_alive(vm, vm->timeout_ms, error))
+	if (o->guest && !o->incoming && !lab_vm_alive(vm, start_ms, error))
 		goto fail;
 	return vm;
 fail:

@@ -81,7 +81,7 @@ static inline struct lab_pair *arrival_at_rule(const struct lab_journey *journey
 	for (size_t i = 0; i < options->n_rules; i++)
 		if (!lab_proxy_wait_fired(lab_pair_proxy(pair), i, FIRED_MS, error))
 			return NULL;
-	arrival_settle();
+	lab_proxy_settle(lab_pair_proxy(pair));
 	return g_steal_pointer(&pair);
 }
 

@@ -93,7 +93,7 @@ static void test_arrives(const void *data)
 	g_assert_true(lab_pair_migrate(pair, &error));
 	g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
 	g_assert_no_error(error);
-	g_usleep(100000);
+	lab_proxy_settle(lab_pair_proxy(pair));
 	g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", cell->thread));
 	lab_proxy_release(lab_pair_proxy(pair), 0);
 	g_assert_true(lab_pair_wait(pair, DONE_MS, &result, &error));

@@ -169,7 +169,7 @@ static void test_arrives(const void *data)
 	/* A stall holds the stream still, to look at the thread while it certainly runs. */
 	if (cell->place != LAB_STALL_NOWHERE) {
 		g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
-		g_usleep(50000);
+		lab_proxy_settle(lab_pair_proxy(pair));
 		g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", thread));
 		lab_proxy_release(lab_pair_proxy(pair), 0);
 	}
@@ -289,7 +289,7 @@ static void test_quit(const void *data)
 	g_assert_true(lab_pair_migrate(pair, &error));
 	g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
 	g_assert_true(await_thread(lab_vm_pid(there), "mig/dst/main", true));
-	g_usleep(200000); /* what came before the stall is loaded by now */
+	lab_proxy_settle(lab_pair_proxy(pair));
 
 	begin = lab_now_ns();
 	if (cell->signal) {
@@ -355,7 +355,7 @@ static char *ending(const struct cell *cell, GError **error)
 	    !lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, error))
 		return NULL;
 	if (cell->kill_source) {
-		g_usleep(200000);
+		lab_proxy_settle(lab_pair_proxy(pair));
 		lab_vm_kill(lab_pair_source(pair), SIGKILL);
 		lab_proxy_release(lab_pair_proxy(pair), 0);
 	}
@@ -414,7 +414,7 @@ static void test_gdb(const void *data)
 	g_assert_no_error(error);
 	g_assert_true(lab_pair_migrate(pair, &error));
 	g_assert_true(lab_proxy_wait_fired(lab_pair_proxy(pair), 0, FIRED_MS, &error));
-	g_usleep(200000);
+	lab_proxy_settle(lab_pair_proxy(pair));
 	attach = g_strdup_printf("attach %d", lab_vm_pid(lab_pair_destination(pair)));
 
 	const char *argv[] = {gdb,

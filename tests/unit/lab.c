@@ -442,6 +442,40 @@ static void proxy_slows(void)
 	wire_down(&w);
 }
 
+static uint64_t settling_ns(struct wire *w)
+{
+	uint64_t begin = lab_now_ns();
+
+	lab_proxy_settle(w->proxy);
+	return lab_now_ns() - begin;
+}
+
+/* Waits for a reader that has not read yet, until it takes it for frozen. */
+static void proxy_settles(void)
+{
+	const struct lab_rule rule = {.offset_bytes = 100, .fault = LAB_FAULT_HALF_OPEN};
+	uint64_t frozen, soon = UINT64_MAX;
+	char data[1000] = {0};
+	struct wire w;
+	int client, server;
+
+	wire_up(&w, &rule, 1);
+	client = dial(&w);
+	server = answer(&w);
+	say(client, data, sizeof(data));
+	g_assert_true(lab_proxy_wait_fired(w.proxy, 0, PATIENCE_MS, NULL));
+	frozen = settling_ns(&w);
+	g_assert_cmpuint(hear(server, data, 100, PATIENCE_MS), ==, 100);
+	/* One of them on a machine that does not stand still. */
+	for (int i = 0; i < 5; i++)
+		soon = MIN(soon, settling_ns(&w));
+	g_assert_cmpuint(frozen, >=, 400000000);
+	g_assert_cmpuint(soon, <, 400000000);
+	close(client);
+	close(server);
+	wire_down(&w);
+}
+
 static void proxy_refuses(void)
 {
 	g_autofree char *long_name = g_strnfill(256, 'x');
@@ -532,6 +566,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/lab/proxy/tells-channels-apart", proxy_tells_channels_apart);
 	g_test_add_func("/lab/proxy/resets", proxy_resets);
 	g_test_add_func("/lab/proxy/slows", proxy_slows);
+	g_test_add_func("/lab/proxy/settles", proxy_settles);
 	g_test_add_func("/lab/proxy/refuses", proxy_refuses);
 	g_test_add_func("/lab/process/speaks", process_speaks);
 	g_test_add_func("/lab/process/group-dies", process_group_dies);
