@@ -340,6 +340,8 @@ static void daemon_child(void)
 	g_assert_true(g_file_get_contents(pid_file, &text, NULL, NULL));
 	for (int i = 0; i < 100 && s.last.pid != atoi(text); i++)
 		see(&s, s.appeared + 1, s.gone, 100);
+	/* The parent's end may be news that comes late. */
+	see(&s, s.appeared, s.appeared - 1, PATIENCE_MS);
 	quiet(&s, 100);
 	kill(atoi(text), SIGKILL);
 	g_assert_cmpint(s.last.pid, ==, atoi(text));

@@ -392,7 +392,7 @@ static void test_children(const void *version)
 	if (!vm && lab_skip(error))
 		return;
 	g_assert_no_error(error);
-	for (int i = 0; i < 200 && !g_file_test(seen, G_FILE_TEST_EXISTS); i++)
+	for (int i = 0; i < 1000 && !g_file_test(seen, G_FILE_TEST_EXISTS); i++)
 		g_usleep(20000);
 	g_assert_true(g_file_get_contents(seen, &text, NULL, NULL));
 	g_assert_nonnull(strstr(text, "\nLD_PRELOAD=libm.so.6\n"));

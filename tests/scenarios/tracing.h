@@ -226,7 +226,7 @@ static inline char *home_of_capture(void)
 {
 	char *home = NULL;
 
-	for (int i = 0; i < 200 && !home; i++) {
+	for (int i = 0; i < 1000 && !home; i++) {
 		traced_processes(&home);
 		g_usleep(20000);
 	}
