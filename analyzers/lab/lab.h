@@ -347,6 +347,8 @@ struct lab_poller *lab_poller_new_with(struct lab_vm *vm, const char *const *com
 				       unsigned interval_us, GError **error);
 /* Stop; the results stay until it is freed. Idempotent. */
 void lab_poller_stop(struct lab_poller *poller, struct lab_latency *latency);
+/* The same, after asking no more, and waiting for what has not been answered yet. */
+void lab_poller_finish(struct lab_poller *poller, unsigned timeout_ms, struct lab_latency *latency);
 /* Every sample, in the order sent; after the stop. Owned by the poller. */
 const struct lab_sample *lab_poller_samples(struct lab_poller *poller, size_t *n);
 /* Only samples sent within [from, to): e.g. around a stall. After the stop. */

@@ -11,12 +11,15 @@
 
 #define INTERVAL_US 5000
 
+enum stop { GO_ON, ASK_NO_MORE, NOW };
+
 struct lab_poller {
 	struct qmp *qmp;
 	const char *const *commands;
 	uint64_t interval_ns;
 	GThread *thread;
-	int stop; /* atomic */
+	int stop; /* atomic, of enum stop */
+	int done; /* atomic */
 	/* The thread's until it is joined. Requests are answered in order. */
 	GArray *samples; /* struct lab_sample */
 	size_t answered;
@@ -29,7 +32,8 @@ static gpointer poll_monitor(gpointer opaque)
 	uint64_t next = lab_now_ns(), now;
 	bool connected = true;
 
-	while (connected && !g_atomic_int_get(&p->stop)) {
+	while (connected && g_atomic_int_get(&p->stop) != NOW) {
+		bool asks = g_atomic_int_get(&p->stop) == GO_ON;
 		g_autoptr(GError) error = NULL;
 		g_autoptr(JsonObject) message = qmp_read(p->qmp, next, &error);
 
@@ -40,7 +44,11 @@ static gpointer poll_monitor(gpointer opaque)
 			s->latency_ns = lab_now_ns() - s->sent_ns;
 		}
 		now = lab_now_ns();
-		if (!error && now >= next) {
+		if (!asks) {
+			if (p->answered == p->samples->len)
+				break;
+			next = now + p->interval_ns;
+		} else if (!error && now >= next) {
 			struct lab_sample sample = {.sent_ns = now};
 			uint64_t id;
 
@@ -58,6 +66,7 @@ static gpointer poll_monitor(gpointer opaque)
 
 		s->latency_ns = now - s->sent_ns;
 	}
+	g_atomic_int_set(&p->done, 1);
 	return NULL;
 }
 
@@ -89,11 +98,21 @@ struct lab_poller *lab_poller_new_with(struct lab_vm *vm, const char *const *com
 void lab_poller_stop(struct lab_poller *p, struct lab_latency *latency)
 {
 	if (p->thread) {
-		g_atomic_int_set(&p->stop, 1);
+		g_atomic_int_set(&p->stop, NOW);
 		g_thread_join(g_steal_pointer(&p->thread));
 	}
 	if (latency)
 		lab_poller_window(p, 0, UINT64_MAX, latency);
+}
+
+void lab_poller_finish(struct lab_poller *p, unsigned timeout_ms, struct lab_latency *latency)
+{
+	uint64_t deadline = deadline_in(timeout_ms);
+
+	g_atomic_int_set(&p->stop, ASK_NO_MORE);
+	while (!g_atomic_int_get(&p->done) && deadline_left_ms(deadline))
+		g_usleep(1000);
+	lab_poller_stop(p, latency);
 }
 
 const struct lab_sample *lab_poller_samples(struct lab_poller *p, size_t *n)
