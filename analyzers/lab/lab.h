@@ -365,6 +365,15 @@ void lab_latency_of(struct lab_sample *samples, size_t n, struct lab_latency *la
 struct lab_vm *lab_vm_new_idle(const char *version, GError **error);
 
 /*
+ * For a promise of a time that a machine which stands still cannot keep: how long it did, from the
+ * one call to the other. On the processor on which it did longest; 0 on most machines most of the
+ * time, however busy they are.
+ */
+struct lab_stillness;
+struct lab_stillness *lab_stillness_new(void);
+uint64_t lab_stillness_end(struct lab_stillness *stillness); /* ns; frees it */
+
+/*
  * In a g_test: when the error says that something cannot be had on this machine, skip the running
  * test with the error's sentence and return true.
  */

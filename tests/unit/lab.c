@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "analyzers/lab/guest.h"
@@ -550,6 +551,24 @@ static void process_missing(void)
 	g_assert_nonnull(strstr(error->message, "No such file"));
 }
 
+/* As if the machine stood still: this process alone does. */
+static void stillness_tells(void)
+{
+	struct lab_stillness *stillness = lab_stillness_new();
+	pid_t child;
+
+	g_usleep(20000);
+	child = fork();
+	if (!child) {
+		kill(getppid(), SIGSTOP);
+		usleep(300000);
+		kill(getppid(), SIGCONT);
+		_exit(0);
+	}
+	g_assert_cmpint(waitpid(child, NULL, 0), ==, child);
+	g_assert_cmpuint(lab_stillness_end(stillness), >=, 200000000);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -568,6 +587,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/lab/proxy/slows", proxy_slows);
 	g_test_add_func("/lab/proxy/settles", proxy_settles);
 	g_test_add_func("/lab/proxy/refuses", proxy_refuses);
+	g_test_add_func("/lab/stillness", stillness_tells);
 	g_test_add_func("/lab/process/speaks", process_speaks);
 	g_test_add_func("/lab/process/group-dies", process_group_dies);
 	g_test_add_func("/lab/process/missing", process_missing);
