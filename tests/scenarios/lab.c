@@ -139,9 +139,12 @@ static void between_versions(void)
 	move(&options);
 }
 
-/* What a stall does to the monitor of a stock destination, with the idle control beside it. */
-static void stall(const struct lab_pair_options *options, struct lab_latency *monitor,
-		  struct lab_latency *idle)
+/*
+ * What a stall does to the monitor of a stock destination, with the idle control beside it. False:
+ * skipped.
+ */
+static bool stall_once(const struct lab_pair_options *options, struct lab_latency *monitor,
+		       struct lab_latency *idle)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(lab_pair) pair = NULL;
@@ -153,7 +156,7 @@ static void stall(const struct lab_pair_options *options, struct lab_latency *mo
 	*monitor = *idle = (struct lab_latency){0};
 	pair = start(options);
 	if (!pair)
-		return;
+		return false;
 	quiet = lab_vm_new_idle(options->vm.version, &error);
 	g_assert_no_error(error);
 	monitor_poller = lab_poller_new(lab_pair_destination(pair), &error);
@@ -179,8 +182,27 @@ static void stall(const struct lab_pair_options *options, struct lab_latency *mo
 		       monitor->n, monitor->p50_ns / 1e6, monitor->p99_ns / 1e6,
 		       monitor->max_ns / 1e6, idle->n, idle->p50_ns / 1e6, idle->p99_ns / 1e6,
 		       idle->max_ns / 1e6);
+	return true;
+}
+
+/*
+ * The same, on a machine that does not itself stand still meanwhile: then an idle QEMU answers late
+ * too, and a client asks less often.
+ */
+static bool stall(const struct lab_pair_options *options, struct lab_latency *monitor,
+		  struct lab_latency *idle)
+{
+	enum { ATTEMPTS = 4, NOISE_MS = 50 };
+
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (!stall_once(options, monitor, idle))
+			return false;
+		if (idle->max_ns < NOISE_MS * MS)
+			break;
+	}
 	g_assert_cmpuint(monitor->n, >, 100);
 	g_assert_cmpuint(idle->n, >, 100);
+	return true;
 }
 
 /* The known stock defect: the main loop waits for the stalled channel with the lock held. */
@@ -200,8 +222,7 @@ static void stall_multifd(gconstpointer version)
 	options.multifd = 2;
 	options.rules = &rule;
 	options.n_rules = 1;
-	stall(&options, &monitor, &idle);
-	if (!monitor.n)
+	if (!stall(&options, &monitor, &idle))
 		return;
 	g_assert_cmpuint(monitor.max_ns, >=, STALL_MS * 8 / 10 * MS);
 	/* An open-loop client: half of a freeze's requests wait for half of it or longer. */
@@ -224,8 +245,7 @@ static void stall_main(const char *version, const char *section, uint64_t offset
 
 	options.rules = &rule;
 	options.n_rules = 1;
-	stall(&options, &monitor, &idle);
-	if (monitor.n)
+	if (stall(&options, &monitor, &idle))
 		g_assert_cmpuint(monitor.p50_ns, <, STALL_MS / 4 * MS);
 }
 
