@@ -74,6 +74,9 @@ static struct lab_pair *pair_at(const struct cell *cell, enum phase phase, enum 
 	options.vm.timeout_ms = ANSWER_MS;
 	/* More than sockets and proxy hold: the source has not sent all when it is killed. */
 	options.vm.fill_mib = 64;
+	/* Nor is it at its end, with the lock, when it can send no more. */
+	if (phase == RAM)
+		options.downtime_limit_ms = 1;
 	if (phase == MULTIFD)
 		options.multifd = CHANNELS;
 	if (phase == POSTCOPY) {
