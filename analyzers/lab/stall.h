@@ -38,6 +38,7 @@ struct lab_stall_options {
 struct lab_stall_result {
 	struct lab_latency monitor; /* the destination's, from `migrate` until the guest goes on */
 	struct lab_latency idle;    /* an idle QEMU's, meanwhile: what this machine itself does */
+	double others; /* processors that neither QEMUs nor client kept busy meanwhile, steal included */
 	struct lab_migration migration;
 };
 

@@ -237,6 +237,7 @@ static void test_postcopy(const void *data)
 static void test_stall(const void *data)
 {
 	enum { ATTEMPTS = 4, NOISE_MS = 30 };
+	const double most_others = 0.5;
 	const struct cell *cell = data;
 	const struct lab_stall_options options = {
 		.version = cell->version,
@@ -253,19 +254,19 @@ static void test_stall(const void *data)
 			return;
 		g_assert_no_error(error);
 		lab_migration_clear(&result.migration);
-		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
+		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms, others %.2f",
 			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-			       result.idle.max_ns / 1e6);
+			       result.idle.max_ns / 1e6, result.others);
 		/* A freeze lasts as long as the stall: that much can be told on any machine. */
 		g_assert_cmpuint(result.monitor.p50_ns, <, 100 * MS);
-		quiet = result.idle.max_ns <= NOISE_MS * MS;
+		quiet = result.idle.max_ns <= NOISE_MS * MS && result.others < most_others;
 	}
 	if (quiet)
 		g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + 100 * MS);
 	else
 		g_test_skip(
-			"no freeze, but more cannot be told: an idle QEMU too answered late, each "
-			"time");
+			"no freeze, but more cannot be told: an idle QEMU too answered late, or "
+			"others wanted the processors, each time");
 }
 
 /* ---- they do not ---- */

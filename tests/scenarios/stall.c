@@ -19,6 +19,9 @@ enum { P99_LIMIT_MS = 20, ABOVE_IDLE_MS = 20, FREEZE_MS = 1000 };
  */
 enum { NOISE_LIMIT_MS = 15, ATTEMPTS = 4 };
 
+/* So does one whose processors others want: a QEMU that loads a VM is not as light as an idle one. */
+static const double most_others = 0.5;
+
 struct cell {
 	const char *version;
 	const char *policy;
@@ -40,16 +43,16 @@ static void test_stall(gconstpointer opaque)
 			return;
 		g_assert_no_error(error);
 		lab_migration_clear(&result.migration);
-		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms",
+		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms, others %.2f",
 			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-			       result.idle.max_ns / 1e6);
+			       result.idle.max_ns / 1e6, result.others);
 		/* That much can be told on any machine, at once: one that stood still, did so for both. */
 		g_assert_cmpuint(result.monitor.max_ns, <, FREEZE_MS * MS + result.idle.max_ns);
-		quiet = result.idle.max_ns <= NOISE_LIMIT_MS * MS;
+		quiet = result.idle.max_ns <= NOISE_LIMIT_MS * MS && result.others < most_others;
 	}
 	if (!quiet) {
-		g_test_skip("no freeze, but more cannot be told: an idle QEMU too answered late, each "
-			    "time");
+		g_test_skip("no freeze, but more cannot be told: an idle QEMU too answered late, or "
+			    "others wanted the processors, each time");
 		return;
 	}
 	g_assert_cmpuint(result.monitor.p99_ns, <=, P99_LIMIT_MS * MS);
