@@ -15,7 +15,7 @@
 #include "analyzers/lab/lab.h"
 #include "analyzers/store/store.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 60000 /* for what is certain to come */
 
 /* g_free() */
 static inline char *fresh_path(const char *name)
