@@ -122,6 +122,7 @@ struct lab_vm_options {
 	bool flat_out;	      /* it never sleeps */
 	unsigned hammer;      /* writes a round to where no device is: each takes the BQL */
 	const char *incoming; /* -incoming */
+	bool preconfig;	      /* --preconfig, and told to go on as soon as QMP answers */
 	const char *const *launcher; /* argv prefix, e.g. build/loadvm --policy io-free -- */
 	const char *const *args;     /* appended */
 	const char *const *env;	     /* "NAME=value", added to ours */

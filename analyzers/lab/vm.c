@@ -139,6 +139,8 @@ static char **command_line(struct lab_vm *vm, const char *binary, const struct l
 		ADD(argv, dozen[i].option, dozen[i].value);
 	if (o->incoming)
 		ADD(argv, "-incoming", o->incoming);
+	if (o->preconfig)
+		ADD(argv, "--preconfig");
 	add(argv, o->args);
 	g_ptr_array_add(argv, NULL);
 	return (char **)g_ptr_array_free(argv, FALSE);
@@ -204,6 +206,8 @@ struct lab_vm *lab_vm_new(const struct lab_vm_options *o, GError **error)
 		blame(vm, error);
 		goto fail;
 	}
+	if (o->preconfig && !lab_qmp_ok(vm, error, "x-exit-preconfig"))
+		goto fail;
 	if (o->guest && !o->incoming && !lab_vm_alive(vm, start_ms, error))
 		goto fail;
 	return vm;

@@ -3,6 +3,11 @@
  * Every way for a VM to arrive, and what an operator's tools may do to the destination meanwhile:
  * it arrives and goes on under each policy.
  */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "analyzers/inspect/under.h"
 #include "tests/scenarios/arrival.h"
 
 enum {
@@ -207,6 +212,106 @@ static char *many_cpus(const struct cell *cell, GError **error)
 	return arrive_under_flood(&journey, &options, commands, error);
 }
 
+/* The machine is made when QMP says so, long after the detours went in. */
+static char *preconfig(const struct cell *cell, GError **error)
+{
+	const struct lab_journey journey = {.policy = cell->policy};
+	struct lab_pair_options options = arrival_options(cell);
+
+	options.vm.preconfig = true;
+	return arrive(&journey, &options, error);
+}
+
+/* ---- in the background ---- */
+
+/* Its number in that name space, as its pidfile says, and in ours, as lines of /proc/PID/status. */
+static pid_t pid_out_here(const char *pid_file)
+{
+	g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
+	g_autofree char *text = NULL;
+	const char *name;
+	pid_t pid = 0;
+
+	if (!proc || !g_file_get_contents(pid_file, &text, NULL, NULL))
+		return 0;
+	while (!pid && (name = g_dir_read_name(proc))) {
+		g_autofree char *path = g_build_filename("/proc", name, "cmdline", NULL);
+		g_autofree char *numbers = g_build_filename("/proc", name, "status", NULL);
+		g_autofree char *line = NULL, *status = NULL;
+		int outside, inside;
+		const char *both;
+		gsize size;
+
+		if (!g_ascii_isdigit(*name) || !g_file_get_contents(path, &line, &size, NULL) ||
+		    !memmem(line, size, pid_file, strlen(pid_file)) ||
+		    !g_file_get_contents(numbers, &status, NULL, NULL))
+			continue;
+		both = strstr(status, "\nNSpid:");
+		if (both && sscanf(both, "\nNSpid: %d %d", &outside, &inside) == 2 &&
+		    inside == atoi(text))
+			pid = outside;
+	}
+	return pid;
+}
+
+/* It has let go of its stderr; and what `policy` wants was done in it, not in who started it. */
+static char *daemon_arrived(const char *pid_file, const char *policy)
+{
+	pid_t pid = pid_out_here(pid_file);
+	g_autofree char *mem_path = g_strdup_printf("/proc/%d/mem", pid);
+	g_autofree char *stderr_path = g_strdup_printf("/proc/%d/fd/2", pid);
+	g_autofree char *stderr_file = g_file_read_link(stderr_path, NULL);
+	struct loadvm_status status;
+	int mem;
+
+	if (!pid || g_strcmp0(stderr_file, "/dev/null"))
+		return g_strdup("it is not in the background");
+	if (!policy || !strcmp(policy, "stock"))
+		return g_strdup(ARRIVED);
+	mem = open(mem_path, O_RDONLY | O_CLOEXEC);
+	if (under_loadvm(pid, mem, &status) != UNDER_LOADVM || status.loads != 1 ||
+	    strcmp(status.load_policy, policy))
+		policy = NULL;
+	close(mem);
+	return g_strdup(policy ? ARRIVED : "arrived, but not in a thread");
+}
+
+/*
+ * It leaves its process group and what started it: all of it is in a PID name space of its own,
+ * whose first process waits for it and takes it along, however this test ends.
+ */
+static char *daemonized(const struct cell *cell, GError **error)
+{
+	static const char wait[] = "\"$@\" && while kill -0 $(cat \"$0\"); do sleep 0.1; done";
+	static unsigned serial;
+	const struct lab_journey journey = {0};
+	struct lab_pair_options options = arrival_options(cell);
+	g_autofree char *pid_file = g_strdup_printf("%s/daemon-%u.pid", lab_tmpdir(), serial++);
+	const char *launcher[] = {"unshare",	  "--pid",
+				  "--fork",	  "--kill-child",
+				  "--mount-proc", "sh",
+				  "-c",		  wait,
+				  pid_file,	  cell->policy ? lab_program("loadvm") : NULL,
+				  "--policy",	  cell->policy,
+				  "--",		  NULL};
+	const char *const args[] = {"-daemonize", "-pidfile", pid_file, NULL};
+	g_autoptr(lab_pair) pair = NULL;
+	char *told = NULL;
+
+	if (geteuid()) {
+		g_set_error(error, LAB_ERROR, LAB_ERROR_UNAVAILABLE,
+			    "a PID name space is not to be had without root");
+		return NULL;
+	}
+	options.destination_launcher = launcher;
+	options.destination_args = args;
+	pair = lab_journey_new(&journey, &options, error);
+	if (pair && lab_journey_arrive(&journey, pair, DONE_MS, NULL, error))
+		told = daemon_arrived(pid_file, cell->policy);
+	unlink(pid_file);
+	return told;
+}
+
 static const struct scenario scenarios[] = {
 	{"multifd", multifd_none, ARRIVED, ON_BOTH | ON_11_1, false},
 	{"multifd-zlib", multifd_zlib, ARRIVED, 0, false},
@@ -225,6 +330,8 @@ static const struct scenario scenarios[] = {
 	{"byte-by-byte", byte_by_byte, ARRIVED, 0, false},
 	{"zero-ram", zero_ram, ARRIVED, 0, false},
 	{"many-cpus", many_cpus, ARRIVED, 0, false},
+	{"preconfig", preconfig, ARRIVED, 0, false},
+	{"daemonize", daemonized, ARRIVED, 0, false},
 };
 
 int main(int argc, char **argv)
