@@ -4,7 +4,6 @@
  * needs.c; beside them stands what only a look at the system can tell.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/thread/core.h"
+#include "runtime/thread/lsm.h"
 #include "runtime/thread/needs.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -69,14 +69,10 @@ static void put_finding(const struct need_finding *f, void *opaque)
 	r->failed += !f->ok;
 }
 
-__attribute__((format(printf, 2, 3))) static void put_hint(struct report *r, const char *fmt, ...)
+static void put_hint(const char *text, void *opaque)
 {
-	char text[512];
-	va_list ap;
+	struct report *r = opaque;
 
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
 	if (r->json) {
 		fprintf(r->out, "%s    ", r->hints ? ",\n" : "");
 		put_string(r->out, text);
@@ -88,21 +84,6 @@ __attribute__((format(printf, 2, 3))) static void put_hint(struct report *r, con
 
 /* --- the system --------------------------------------------------------------------------------
  */
-
-/* The first line of a small file, or false. */
-static bool first_line(const char *path, char *line, size_t size)
-{
-	FILE *file = fopen(path, "re");
-	bool ok;
-
-	if (!file)
-		return false;
-	ok = fgets(line, (int)size, file);
-	fclose(file);
-	if (ok)
-		line[strcspn(line, "\n")] = '\0';
-	return ok;
-}
 
 /* The loader drops LD_PRELOAD for a program that gains privileges by being started. */
 static void check_secure(struct report *r, const char *path)
@@ -123,54 +104,14 @@ static void check_secure(struct report *r, const char *path)
 	put_finding(&f, r);
 }
 
-static void hint_apparmor(struct report *r, pid_t pid)
-{
-	char line[256], path[64];
-	unsigned int guests = 0;
-	bool installed;
-	FILE *file;
-
-	if (!first_line("/sys/module/apparmor/parameters/enabled", line, sizeof(line)) ||
-	    line[0] != 'Y')
-		return;
-	snprintf(path, sizeof(path), "/proc/%d/attr/current", pid);
-	if (pid > 0 && first_line(path, line, sizeof(line)) && strcmp(line, "unconfined"))
-		put_hint(r, "AppArmor: process %d is confined by %s", pid, line);
-	file = fopen("/sys/kernel/security/apparmor/profiles", "re");
-	while (file && fgets(line, sizeof(line), file))
-		guests += !strncmp(line, "libvirt-", 8) && strstr(line, "(enforce)");
-	if (file)
-		fclose(file);
-	installed = !access("/etc/apparmor.d/abstractions/libvirt-qemu", R_OK);
-	put_hint(r,
-		 "AppArmor is on%s (%u guests' profiles enforced): allow reading and mapping the "
-		 "two libloadvm libraries (rm) and the control file (r) in "
-		 "abstractions/libvirt-qemu; without, the loader says that it cannot preload "
-		 "and QEMU runs stock",
-		 installed ? " and libvirt's profiles are installed" : "", guests);
-}
-
-static void hint_selinux(struct report *r)
-{
-	char line[16];
-
-	if (!first_line("/sys/fs/selinux/enforce", line, sizeof(line)))
-		return;
-	put_hint(r,
-		 "SELinux is %s: QEMU's domain (svirt_t, svirt_tcg_t) needs execmod on the type of "
-		 "the binary and execmem; where denied, loadvm finds out on a page of its own, "
-		 "says so, and QEMU runs stock",
-		 line[0] == '1' ? "enforcing" : "permissive");
-}
-
-static void put_hints(struct report *r, pid_t pid)
+static void put_hints(struct report *r, pid_t pid, const char *path)
 {
 	if (r->json)
 		fputs("\n  ],\n  \"hints\": [\n", r->out);
-	hint_apparmor(r, pid);
-	hint_selinux(r);
-	put_hint(r, "a service manager's MemoryDenyWriteExecute forbids new code: QEMU then runs "
-		    "stock, and says so");
+	lsm_ask(pid, path, put_hint, r);
+	put_hint("a service manager's MemoryDenyWriteExecute forbids new code: QEMU then runs "
+		 "stock, and says so",
+		 r);
 }
 
 /* --- all ---------------------------------------------------------------------------------------
@@ -226,7 +167,7 @@ EXPORTED int loadvm_core_check(const char *target, bool json, FILE *out)
 	}
 	needs_check(map, put_finding, &r);
 	check_secure(&r, seam_map_path(map));
-	put_hints(&r, pid);
+	put_hints(&r, pid, seam_map_path(map));
 	if (json)
 		fprintf(out, "\n  ],\n  \"supported\": %s\n}\n", r.failed ? "false" : "true");
 	else if (r.failed)
