@@ -26,7 +26,8 @@ PACKAGES   := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libzy
 	      libdw-dev libncurses-dev libmicrohttpd-dev libbabeltrace2-dev liblttng-ust-dev \
 	      qemu-system-x86 seabios ipxe-qemu scdoc
 # What `make check` starts a QEMU from, and what lttng-tools needs. They start no service.
-TEST_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients chromium \
+LIBVIRT    := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+TEST_PACKAGES := $(LIBVIRT) chromium \
 	      libpopt0 libxml2 libkmod2 libclang-rt-14-dev python3-jsonschema python3-prometheus-client
 # What `make bench` compares with.
 BENCH_PACKAGES := babeltrace2 bpftrace linux-perf libpopt0 libxml2 libkmod2
@@ -79,7 +80,7 @@ MAN        := $(patsubst %.scd,$(O)/%,$(wildcard docs/man/*.scd))
 PROGRAMS   := $(O)/loadvm $(O)/libloadvm.so $(O)/libloadvm-core.so $(O)/libloadvm-lttng.so $(O)/bqlstat $(DANCES) $(O)/demo \
 	      $(O)/demo-dashboard
 
-.PHONY: help deps all build demo demo-dashboard check vmcheck fuzz fuzzers bench reports soak install clean tests man
+.PHONY: help deps all build demo demo-dashboard check vmcheck vmcheck-lsm fuzz fuzzers bench reports soak install clean tests man
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -93,7 +94,8 @@ help:
 	@echo 'make deps      install the Debian packages (as root; prints the command otherwise)'
 	@echo 'make soak      200 QEMUs and 200 recordings that come and go, every combination of the arrival tests, then N=500 random migrations a'
 	@echo '               version, SEED=1 (about half an hour)'
-	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2'
+	@echo 'make vmcheck   the tests that depend on the kernel, under Linux 5.10, 6.1, 6.12 and 7.2,'
+	@echo '               and make vmcheck-lsm: loadvm confined by AppArmor and by SELinux'
 	@echo 'make fuzz      libFuzzer on the readers of files and the mover of code, TIME=60 s each'
 	@echo 'make bench     measure the probes and the runtime on this machine'
 	@echo 'make reports   draw the pages of docs/reports from the runs that ship beside them'
@@ -169,7 +171,30 @@ vmcheck: deps
 		case $$? in \
 		0) O=$(O) $(O)/vm -k $$k -t 900 -- tests/run $(O)/tests/vm/kernel || failed=1;; \
 		3) echo "SKIP Linux $$k: it cannot be had here";; \
-		*) failed=1;; esac; done; exit $$failed
+		*) failed=1;; esac; done; \
+	$(MAKE) --no-print-directory vmcheck-lsm || failed=1; exit $$failed
+
+# loadvm in a QEMU that a security module confines. What the modules need is unpacked, not installed:
+# only the VM is to be confined.
+vmcheck-lsm: PACKAGES += xz-utils zstd $(LIBVIRT)
+vmcheck-lsm: deps
+	+@$(MAKE) --no-print-directory all $(O)/vm $(O)/vm-init $(O)/tests/vm/apparmor \
+		$(O)/tests/vm/selinux
+	@failed=0; \
+	under() { \
+		module=$$1 words=$$2; shift 2; \
+		echo "## $$module"; \
+		tests/vm/fetch-packages.sh bookworm $(BUILD)/$$module "$$@" && \
+			$(O)/vm -k 6.1 -- true; \
+		case $$? in \
+		0) O=$(O) TEST_TIMEOUT=1100 $(O)/vm -k 6.1 -a "$$words" -t 1200 -- \
+			tests/run $(O)/tests/vm/$$module || failed=1;; \
+		3) echo "SKIP $$module: its packages or Linux 6.1 cannot be had here";; \
+		*) failed=1;; esac; \
+	}; \
+	under apparmor 'security=apparmor' apparmor libvirt-daemon-system; \
+	under selinux 'security=selinux selinux=1' checkpolicy; \
+	exit $$failed
 
 TIME       ?= 60
 fuzz: PACKAGES += $(TEST_PACKAGES)

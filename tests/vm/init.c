@@ -119,7 +119,7 @@ static void make_root(void)
 	mount_at("tmpfs", "/layer", "mode=0755");
 	mkdir("/layer/upper", 0755);
 	mkdir("/layer/work", 0755);
-	mount_at("overlay", "/root", "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work");
+	mount_at("overlay", "/root", VM_ROOT);
 	if (mount("/dev", "/root/dev", NULL, MS_MOVE, NULL) || chdir("/root") ||
 	    mount(".", "/", NULL, MS_MOVE, NULL) || chroot("."))
 		give_up("cannot change to the host's root");
@@ -132,6 +132,7 @@ static void make_root(void)
 	may_mount_at("tmpfs", "/dev/shm");
 	may_mount_at("tracefs", "/sys/kernel/tracing");
 	may_mount_at("cgroup2", "/sys/fs/cgroup");
+	may_mount_at("securityfs", "/sys/kernel/security");
 }
 
 static void loopback_up(void)

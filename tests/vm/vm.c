@@ -35,7 +35,7 @@ static const struct {
 };
 
 struct options {
-	const char *kernel;
+	const char *kernel, *append;
 	char **modules;
 	int cpus, memory_mib, timeout_s;
 	gboolean console, list;
@@ -169,21 +169,19 @@ static void run_qemu(const struct options *o, const char *kernel, int disk,
 
 #define ADD(...) g_ptr_array_add(argv, g_strdup_printf(__VA_ARGS__))
 	for (const char *const *word =
-		     (const char *const[]){"qemu-system-x86_64", "-nodefaults", "-no-user-config",
-					   "-no-reboot", "-display", "none", "-M", "q35", "-cpu",
-					   "max", "-accel",
-					   /*
-					    * A thread for each CPU is quicker, but loses a timer
-					    * or an interrupt now and then: guests hung for good
-					    * when programs were attached (QEMU 7.2, Linux 6.1).
-					    */
-					   "tcg,thread=single", "-fsdev",
-					   "local,id=root,path=/,security_model=none,readonly=on,"
-					   "multidevs=remap",
-					   "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
-					   "-device", "virtio-serial-pci", "-append",
-					   "console=ttyS0 quiet panic=-1 net.ifnames=0", "-serial",
-					   "chardev:console", NULL};
+		     (const char *const[]){
+			     "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
+			     "-display", "none", "-M", "q35", "-cpu", "max", "-accel",
+			     /*
+			      * A thread for each CPU is quicker, but loses a timer
+			      * or an interrupt now and then: guests hung for good
+			      * when programs were attached (QEMU 7.2, Linux 6.1).
+			      */
+			     "tcg,thread=single", "-fsdev",
+			     "local,id=root,path=/,security_model=none,readonly=on,"
+			     "multidevs=remap",
+			     "-device", "virtio-9p-pci,fsdev=root,mount_tag=root", "-device",
+			     "virtio-serial-pci", "-serial", "chardev:console", NULL};
 	     *word; word++)
 		ADD("%s", *word);
 	ADD("-smp");
@@ -192,6 +190,8 @@ static void run_qemu(const struct options *o, const char *kernel, int disk,
 	ADD("%d", o->memory_mib);
 	ADD("-kernel");
 	ADD("%s/vmlinuz", kernel);
+	ADD("-append");
+	ADD("console=ttyS0 quiet panic=-1 net.ifnames=0 %s", o->append ? o->append : "");
 	ADD("-initrd");
 	ADD("/proc/self/fd/%d", disk);
 	for (int i = 0; i < STREAMS; i++) {
@@ -346,6 +346,8 @@ int main(int argc, char **argv)
 		 "one of --list, or a folder as fetch-kernel.sh makes it", "VERSION|PATH"},
 		{"module", 'm', 0, G_OPTION_ARG_STRING_ARRAY, &o.modules,
 		 "also load this kernel module (again for more)", "NAME"},
+		{"append", 'a', 0, G_OPTION_ARG_STRING, &o.append,
+		 "more words for the kernel's command line", "TEXT"},
 		{"cpus", 'c', 0, G_OPTION_ARG_INT, &o.cpus, "2", "N"},
 		{"memory", 0, 0, G_OPTION_ARG_INT, &o.memory_mib, "2048", "MIB"},
 		{"timeout", 't', 0, G_OPTION_ARG_INT, &o.timeout_s,

@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 
+/* What its root is made of: so a program knows by /proc/mounts that it may write anywhere. */
+#define VM_ROOT "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work"
+
 /* The ports' numbers on the only virtio-serial controller. */
 enum { VM_PORT_STDOUT = 1, VM_PORT_STDERR, VM_PORT_STATUS };
 
