@@ -317,20 +317,34 @@ void load_channel_wait(QIOChannel *ioc, int condition)
 	scope_retake(&scope, __FILE__, __LINE__);
 }
 
+/* Where only those are in a hurry who free and flush for what devices change, it is not each time.
+ */
+static enum scope_kind read_kind(void)
+{
+	return load.devices ? SCOPE_PASS : SCOPE_WORK;
+}
+
 /*
  * The coroutine lets the main loop run at every read that finds no bytes, and every 32768 pages; a
  * thread never does. So it offers the lock at every read: anywhere else might be inside of
- * something, here stock itself may pause.
+ * something, here stock itself may pause. Or it reads without the lock: to copy 32 KiB is nothing,
+ * but the kernel may take in what a fast source goes on sending before it lets the reader go.
  */
 long load_channel_read(QIOChannel *ioc, long a, long b, long c, long d, long e, long f)
 {
+	bool drop = lets_go(POLICY_DROP_READ);
+	struct scope scope;
 	long r;
 
-	if (lets_go(POLICY_BREATHE))
-		scope_breathe(load.devices ? SCOPE_PASS : SCOPE_WORK, __FILE__, __LINE__);
+	if (drop)
+		scope_drop(&scope, read_kind());
+	else if (lets_go(POLICY_BREATHE))
+		scope_breathe(read_kind(), __FILE__, __LINE__);
 	trace_channel_read_begin();
 	r = original.channel_read(ioc, a, b, c, d, e, f);
 	trace_channel_read_end((const void *)a, r);
+	if (drop)
+		scope_retake(&scope, __FILE__, __LINE__);
 	return r;
 }
 

@@ -24,17 +24,18 @@ const struct policy policies[] = {
 	},
 	{
 		.name = "section",
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_READ |
+			 POLICY_DROP_RAM,
 		.held = "CPU synchronisation, device state and RAM's START, waits in them included",
-		.dropped = "in RAM, and while it waits between sections; offered between sections",
+		.dropped = "in RAM, and while it waits for bytes and reads them, between sections",
 		.choose = "to measure the RFC's granularity: a stall in device state freezes QEMU",
 	},
 	{
 		.name = "io-free",
-		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_RAM |
-			 POLICY_INSIDE,
+		.drops = POLICY_THREAD | POLICY_DROP_WAIT | POLICY_BREATHE | POLICY_DROP_READ |
+			 POLICY_DROP_RAM | POLICY_INSIDE,
 		.held = "CPU synchronisation, device state and RAM's START, while they compute",
-		.dropped = "in RAM, and while it waits, wherever that is; offered at each read",
+		.dropped = "in RAM, and while it waits for bytes and reads them, wherever that is",
 		.choose = "unless you know better",
 	},
 	{0},

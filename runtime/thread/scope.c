@@ -91,6 +91,16 @@ bool scope_stopping(void)
 	return r;
 }
 
+/* With the lock or without. */
+static void park_if_told(void)
+{
+	if (!scope_stopping())
+		return;
+	if (qemu.bql_locked())
+		qemu.bql_unlock();
+	park();
+}
+
 static void set_waiting(bool waiting)
 {
 	pthread_mutex_lock(&life_lock);
@@ -104,10 +114,7 @@ static void take(const char *file, int line)
 	qemu.bql_lock(file, line);
 	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
 	 * it. */
-	if (scope_stopping()) {
-		qemu.bql_unlock();
-		park();
-	}
+	park_if_told();
 }
 
 /* How often this thread has lost its processor to another one. */
@@ -155,8 +162,8 @@ static bool stand_back(const struct scope *scope)
 
 void scope_drop(struct scope *scope, enum scope_kind kind)
 {
+	park_if_told();
 	*scope = (struct scope){.kind = kind, .held = qemu.bql_locked()};
-
 	if (scope->held) {
 		scope->contended = handoff_due(kind) && somebody_waits();
 		if (scope->contended)
@@ -174,8 +181,7 @@ void scope_retake(struct scope *scope, const char *file, int line)
 {
 	if (scope->kind == SCOPE_WAIT)
 		set_waiting(false);
-	if (scope_stopping())
-		park();
+	park_if_told();
 	if (scope->held) {
 		bool missed = !stand_back(scope);
 
@@ -187,15 +193,10 @@ void scope_retake(struct scope *scope, const char *file, int line)
 
 void scope_breathe(enum scope_kind kind, const char *file, int line)
 {
-	bool held = qemu.bql_locked();
 	struct scope scope;
 
-	if (scope_stopping()) {
-		if (held)
-			qemu.bql_unlock();
-		park();
-	}
-	if (!held || bql_word() != 2 || !handoff_due(kind))
+	park_if_told();
+	if (!qemu.bql_locked() || bql_word() != 2 || !handoff_due(kind))
 		return;
 	scope_drop(&scope, kind);
 	scope_retake(&scope, file, line);
@@ -209,10 +210,7 @@ void scope_begin_thread(const char *file, int line)
 
 void scope_end_thread(void (*last)(void))
 {
-	if (scope_stopping()) {
-		qemu.bql_unlock();
-		park();
-	}
+	park_if_told();
 	last();
 	pthread_mutex_lock(&life_lock);
 	life.over = true;

@@ -15,7 +15,7 @@
 enum scope_kind {
 	SCOPE_WORK, /* runs QEMU's code without the lock */
 	SCOPE_WAIT, /* does nothing but wait for somebody else; may lie inside a SCOPE_WORK */
-	SCOPE_PASS, /* does nothing; who waits for the lock may have it, but not each time */
+	SCOPE_PASS, /* does little or nothing; who waits may have the lock, but not each time */
 };
 
 struct scope {

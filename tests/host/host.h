@@ -108,7 +108,10 @@ extern __thread bool host_is_main, host_loads;
 /* QEMU's code runs here and now, and, if it loads, at a place of the load: is that right? */
 void host_runs(void);
 void host_runs_at(enum place place, bool waits);
-/* A channel is read: the runtime is to have a hand in it only if there is a lock to offer. */
+/*
+ * A channel is read: with or without the lock as the policy has it, and the runtime is to have a
+ * hand in it only if there is a lock to drop or offer.
+ */
 void host_reads(bool through);
 void host_tear_down(void);
 

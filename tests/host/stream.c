@@ -27,7 +27,6 @@ EXPORTED ssize_t qio_channel_readv_full(QIOChannel *ioc, const struct iovec *iov
 	ssize_t n;
 
 	host_reads(HOST_CAME(qio_channel_readv_full));
-	host_runs_at(host_place, false);
 	/* The last argument is on the stack. */
 	g_assert_true(niov == 1 && !fds && !nfds && !flags && errp && !*errp);
 	do

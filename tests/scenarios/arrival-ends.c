@@ -299,6 +299,7 @@ static char *fin_device(const struct cell *cell, GError **error)
 	return cut_at(cell, DEVICE, LAB_FAULT_FIN, error);
 }
 
+/* How far into a page the source had got decides on the reason. */
 static char *cancelled(const struct cell *cell, GError **error)
 {
 	g_autoptr(lab_pair) pair = pair_at(cell, RAM, LAB_FAULT_STALL, false, error);
@@ -306,7 +307,7 @@ static char *cancelled(const struct cell *cell, GError **error)
 	if (!pair || !lab_qmp_ok(lab_pair_source(pair), error, "migrate_cancel"))
 		return NULL;
 	lab_proxy_release(lab_pair_proxy(pair), 0);
-	return took_it(pair, error);
+	return without_reason(took_it(pair, error));
 }
 
 /* QEMU may well end before the answer is out. */
