@@ -182,8 +182,7 @@ static int load_in_thread(QEMUFile *f, void *errp, const struct policy *policy)
 		eventfd_write(load.kick_fd, 1);
 	}
 
-	/* It scheduled the bottom half with the lock held, which we hold now: it is all but gone.
-	 */
+	/* It scheduled the bottom half with the lock held, which we hold: it is all but gone. */
 	qemu.thread_join(&load.thread);
 	ignore_reads(true);
 	load.active = false;
@@ -317,8 +316,7 @@ void load_channel_wait(QIOChannel *ioc, int condition)
 	scope_retake(&scope, __FILE__, __LINE__);
 }
 
-/* Where only those are in a hurry who free and flush for what devices change, it is not each time.
- */
+/* In device state it is RCU's thread and the vCPUs who want the lock: not each time. */
 static enum scope_kind read_kind(void)
 {
 	return load.devices ? SCOPE_PASS : SCOPE_WORK;

@@ -10,9 +10,8 @@ enum {
 	POLICY_THREAD = 1 << 0,	   /* load in mig/dst/main at all */
 	POLICY_DROP_WAIT = 1 << 1, /* not held while waiting for stream bytes or multifd channels */
 	POLICY_BREATHE = 1 << 2,   /* offered at each read, and dropped between devices */
-	POLICY_DROP_READ =
-		1 << 3,		  /* not held while the stream is read, however little that takes */
-	POLICY_DROP_RAM = 1 << 4, /* not held in RAM sections, but for START */
+	POLICY_DROP_READ = 1 << 3, /* not held while the stream is read */
+	POLICY_DROP_RAM = 1 << 4,  /* not held in RAM sections, but for START */
 	/* All but the last also within what the RFC holds it for: device state, and RAM's START. */
 	POLICY_INSIDE = 1 << 5,
 };

@@ -112,8 +112,7 @@ static void set_waiting(bool waiting)
 static void take(const char *file, int line)
 {
 	qemu.bql_lock(file, line);
-	/* scope_stop() says so with the lock held: this answer stays right for as long as we hold
-	 * it. */
+	/* scope_stop() says so with the lock held: this stays right for as long as we hold it. */
 	park_if_told();
 }
 
