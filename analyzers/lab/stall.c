@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One migration with one stall, its destination's monitor measured: see stall.h. */
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "analyzers/lab/machine.h"
 #include "analyzers/lab/stall.h"
 
 enum {
@@ -66,43 +64,6 @@ static struct lab_rule rule_for(const struct lab_stall_options *options)
 	return rule;
 }
 
-/* What all processors have done so far, what a hypervisor took of them included; s. */
-static double machine_busy(void)
-{
-	unsigned long long user, nice, system, idle, iowait, irq, softirq, steal;
-	g_autofree char *stat = NULL;
-
-	if (!g_file_get_contents("/proc/stat", &stat, NULL, NULL) ||
-	    sscanf(stat, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system,
-		   &idle, &iowait, &irq, &softirq, &steal) != 8)
-		return 0;
-	return (double)(user + nice + system + irq + softirq + steal) / sysconf(_SC_CLK_TCK);
-}
-
-static double used_by(clockid_t clock)
-{
-	struct timespec used = {0};
-
-	clock_gettime(clock, &used);
-	return used.tv_sec + used.tv_nsec / 1e9;
-}
-
-static double used_by_process(pid_t pid)
-{
-	clockid_t clock;
-
-	return clock_getcpuclockid(pid, &clock) ? 0 : used_by(clock);
-}
-
-/* Seconds of processors that are none of this experiment's. */
-static double used_by_others(struct lab_pair *pair, struct lab_vm *idle)
-{
-	return machine_busy() - used_by(CLOCK_PROCESS_CPUTIME_ID) -
-	       used_by_process(lab_vm_pid(lab_pair_source(pair))) -
-	       used_by_process(lab_vm_pid(lab_pair_destination(pair))) -
-	       used_by_process(lab_vm_pid(idle));
-}
-
 bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_result *result,
 		   GError **error)
 {
@@ -127,8 +88,8 @@ bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_res
 	g_autoptr(lab_poller) monitor_poller = NULL;
 	g_autoptr(lab_poller) idle_poller = NULL;
 	struct lab_vm *destination;
-	uint64_t begin_ns;
-	double others;
+	struct machine begin, end;
+	pid_t own[3];
 
 	memset(result, 0, sizeof(*result));
 	pair = lab_journey_new(&journey, &pair_options, error);
@@ -141,15 +102,18 @@ bool lab_stall_run(const struct lab_stall_options *options, struct lab_stall_res
 	idle_poller = lab_poller_new(idle, error);
 	if (!idle_poller)
 		return false;
-	begin_ns = lab_now_ns();
-	others = used_by_others(pair, idle);
+	own[0] = lab_vm_pid(lab_pair_source(pair));
+	own[1] = lab_vm_pid(destination);
+	own[2] = lab_vm_pid(idle);
+	begin = machine_now(own, G_N_ELEMENTS(own));
 	monitor_poller = lab_poller_new(destination, error);
 	if (!monitor_poller || !lab_journey_begin(&journey, pair, error) ||
 	    !lab_pair_wait(pair, MIGRATION_TIMEOUT_MS, &result->migration, error))
 		return false;
 	lab_poller_stop(monitor_poller, &result->monitor);
 	lab_poller_stop(idle_poller, &result->idle);
-	result->others = (used_by_others(pair, idle) - others) * 1e9 / (lab_now_ns() - begin_ns);
+	end = machine_now(own, G_N_ELEMENTS(own));
+	result->others = machine_others(&begin, &end);
 	if (strcmp(result->migration.status, "completed")) {
 		g_set_error(error, LAB_ERROR, LAB_ERROR_IO, "the migration ended %s: %s",
 			    result->migration.status,
