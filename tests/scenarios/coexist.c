@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "tests/scenarios/coexist.h"
+#include "tests/scenarios/profile.h"
 
 enum {
 	MOST_READY_MS = 1500,
@@ -199,96 +200,6 @@ static void test_cycles(const void *data)
 
 /* ---- several at once ---- */
 
-/* QEMU's own count of BQL acquisitions: "file:line" as it shows it, to count. */
-static GHashTable *sync_profile(struct lab_vm *vm)
-{
-	g_autoptr(GError) error = NULL;
-	g_autofree char *table = lab_hmp(vm, &error, "info sync-profile 100000");
-	GHashTable *counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	g_auto(GStrv) lines = NULL;
-
-	g_assert_no_error(error);
-	lines = g_strsplit(table, "\n", -1);
-	for (char **line = lines; *line; line++) {
-		unsigned long long count;
-		char site[128];
-
-		if (sscanf(*line, "BQL mutex %*s %127s %*s %llu", site, &count) == 2)
-			g_hash_table_insert(counts, g_strdup(site), GUINT_TO_POINTER(count));
-	}
-	return counts;
-}
-
-/* One QEMU's table, as the bqlstats came and went. Reset before the first attached. */
-struct counted {
-	GHashTable *first; /* the last has attached */
-	GHashTable *last;  /* the first has not yet begun to detach */
-	GHashTable *ended; /* all have */
-};
-
-static void counted_clear(struct counted *c)
-{
-	g_hash_table_unref(c->first);
-	g_hash_table_unref(c->last);
-	g_hash_table_unref(c->ended);
-}
-
-static uint64_t count_at(GHashTable *counts, const char *site)
-{
-	return GPOINTER_TO_UINT(g_hash_table_lookup(counts, site));
-}
-
-/* The run's count at a site that QEMU shows without the beginning of its path. */
-static uint64_t acquired_at(const struct run *run, const char *shown)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < run->usages->len; i++) {
-		const struct usage *u = &g_array_index(run->usages, struct usage, i);
-		const struct site *s = &g_array_index(run->sites, struct site, u->site);
-		g_autofree char *site = g_strdup_printf("%s:%u", s->file, s->line);
-
-		/* QEMU counts what a condvar wait takes back elsewhere. */
-		if (!s->cond && g_str_has_suffix(site, shown + strspn(shown, "./")))
-			n += u->acquired;
-	}
-	return n;
-}
-
-/*
- * What was recorded lies between what QEMU counted from after the last attached until before the
- * first detached, and what it counted from before the first until after the last: to the one, as
- * QEMU counts and reads its table with the lock held.
- */
-static void same_counts(const char *who, const struct run *run, const struct counted *truth)
-{
-	uint64_t total = 0, between = 0;
-	GHashTableIter iter;
-	void *site, *value;
-
-	g_hash_table_iter_init(&iter, truth->ended);
-	while (g_hash_table_iter_next(&iter, &site, &value)) {
-		uint64_t outer = GPOINTER_TO_UINT(value), got = acquired_at(run, site);
-		uint64_t inner = count_at(truth->last, site) - count_at(truth->first, site);
-
-		if (got < inner || got > outer)
-			g_test_message("%s: %s: %" G_GUINT64_FORMAT
-				       " recorded, sync-profile says %" G_GUINT64_FORMAT
-				       " to %" G_GUINT64_FORMAT,
-				       who, (char *)site, got, inner, outer);
-		g_assert_cmpuint(got, >=, inner);
-		g_assert_cmpuint(got, <=, outer);
-		total += inner;
-		between += outer - inner;
-	}
-	g_test_message("%s: %u sites, %" G_GUINT64_FORMAT " acquisitions, %" G_GUINT64_FORMAT
-		       " more while attaching and detaching",
-		       who, g_hash_table_size(truth->ended), total, between);
-	g_assert_cmpuint(total, >, QUERIES);
-	/* Else the limits say nothing. */
-	g_assert_cmpuint(between, <, total / 10);
-}
-
 static void query(struct lab_vm *vm, unsigned times)
 {
 	g_autoptr(GError) error = NULL;
@@ -317,7 +228,7 @@ static void test_several(const void *version)
 	struct lab_process *bqlstat[BQLSTATS];
 	g_autofree char *file[BQLSTATS] = {NULL};
 	struct lab_migration result;
-	struct counted sent, arrived;
+	GHashTable *sent[READINGS], *arrived[READINGS];
 	struct lab_vm *here, *there;
 	struct text *text;
 	int run = 0;
@@ -336,6 +247,8 @@ static void test_several(const void *version)
 		g_free(lab_hmp(vm, &error, "sync-profile reset"));
 	}
 	g_assert_no_error(error);
+	sent[BEFORE] = profiled(here);
+	arrived[BEFORE] = profiled(there);
 	for (int i = 0; i < BQLSTATS; i++) {
 		pid_t source = lab_vm_pid(here), destination = lab_vm_pid(there);
 
@@ -347,8 +260,8 @@ static void test_several(const void *version)
 		g_assert_true(lab_process_expect(bqlstat[i], "recording", BQLSTAT_MS, &error));
 	g_assert_no_error(error);
 
-	sent.first = sync_profile(here);
-	arrived.first = sync_profile(there);
+	sent[BEGUN] = profiled(here);
+	arrived[BEGUN] = profiled(there);
 	query(here, QUERIES);
 	query(there, QUERIES);
 	g_assert_true(lab_qmp_ok(here, &error, "cont"));
@@ -359,8 +272,8 @@ static void test_several(const void *version)
 	g_assert_true(lab_vm_alive(there, ALIVE_MS, &error));
 	g_assert_true(lab_qmp_ok(there, &error, "stop"));
 	g_assert_no_error(error);
-	sent.last = sync_profile(here);
-	arrived.last = sync_profile(there);
+	sent[TO_END] = profiled(here);
+	arrived[TO_END] = profiled(there);
 
 	for (int i = 0; i < BQLSTATS; i++)
 		kill(lab_process_pid(bqlstat[i]), SIGINT);
@@ -370,8 +283,8 @@ static void test_several(const void *version)
 
 		expect_status(status, 0, said);
 	}
-	sent.ended = sync_profile(here);
-	arrived.ended = sync_profile(there);
+	sent[AFTER] = profiled(here);
+	arrived[AFTER] = profiled(there);
 	for (int i = 0; i < BQLSTATS; i++) {
 		struct store_error err;
 		struct store *store;
@@ -384,10 +297,11 @@ static void test_several(const void *version)
 		for (unsigned k = 0; k < list->len; k++, run++) {
 			struct run *r =
 				load_run(store, g_array_index(list, struct store_entry, k).id);
+			g_autoptr(GHashTable) ours = counted(r, false);
 
 			check_run(r);
-			same_counts(names[run], r,
-				    r->pid == (unsigned)lab_vm_pid(here) ? &sent : &arrived);
+			lie_between(names[run], ours,
+				    r->pid == (unsigned)lab_vm_pid(here) ? sent : arrived, QUERIES);
 			run_free(r);
 		}
 		g_array_unref(list);
@@ -399,8 +313,8 @@ static void test_several(const void *version)
 	g_assert_true(lab_qmp_ok(there, &error, "cont"));
 	g_assert_true(lab_vm_alive(there, ALIVE_MS, &error));
 	g_assert_no_error(error);
-	counted_clear(&sent);
-	counted_clear(&arrived);
+	readings_clear(sent);
+	readings_clear(arrived);
 	text_free(text);
 	lab_migration_clear(&result);
 }
