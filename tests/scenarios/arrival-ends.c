@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "tests/scenarios/arrival.h"
+#include "tests/scenarios/ending.h"
 
 enum {
 	CHANNELS = 2,
@@ -95,29 +96,19 @@ static struct lab_pair *pair_at(const struct cell *cell, enum phase phase, enum 
 /* signal 0: QMP quit. */
 static char *told_to_end(struct lab_vm *vm, int signal, GError **error)
 {
-	struct lab_stillness *stillness = lab_stillness_new();
-	uint64_t begin = lab_now_ns(), ms, still_ms;
-	int status = -1;
-	bool ended;
+	struct ending end;
+	uint64_t ms;
 
-	if (signal)
-		lab_vm_kill(vm, signal);
-	ended = signal ? lab_vm_wait_exit(vm, PATIENCE_MS, &status, error)
-		       : lab_vm_quit(vm, PATIENCE_MS, &status, error);
-	ms = (lab_now_ns() - begin) / MS;
-	still_ms = lab_stillness_end(stillness) / MS;
-	if (!ended) {
+	if (!tell_to_end(vm, signal, PATIENCE_MS, &end, error)) {
 		if (!g_error_matches(*error, LAB_ERROR, LAB_ERROR_TIMEOUT))
 			return NULL;
 		g_clear_error(error);
 		return g_strdup_printf("no end within %d ms", PATIENCE_MS);
 	}
-	g_test_message("gone after %" G_GUINT64_FORMAT
-		       " ms, of which the machine stood still for %" G_GUINT64_FORMAT,
-		       ms, still_ms);
-	return ms < AT_ONCE_MS + still_ms
-		       ? g_strdup_printf("exit %d at once", status)
-		       : g_strdup_printf("exit %d after %" G_GUINT64_FORMAT " ms", status, ms);
+	ms = end.took_ns / MS;
+	return ms < AT_ONCE_MS + end.still_ns / MS
+		       ? g_strdup_printf("exit %d at once", end.status)
+		       : g_strdup_printf("exit %d after %" G_GUINT64_FORMAT " ms", end.status, ms);
 }
 
 static char *end_at(const struct cell *cell, enum phase phase, enum lab_fault fault, int signal,

@@ -13,11 +13,10 @@
 
 #include "analyzers/lab/journey.h"
 #include "analyzers/lab/lab.h"
-#include "analyzers/lab/stall.h"
 #include "runtime/thread/core.h"
+#include "tests/scenarios/ending.h"
+#include "tests/scenarios/stall.h"
 #include "tests/scenarios/threads.h"
-
-#define MS 1000000ull
 
 enum {
 	CHANNELS = 2,
@@ -233,11 +232,16 @@ static void test_postcopy(const void *data)
 	g_assert_no_error(error);
 }
 
+/* A freeze lasts as long as the stall. */
+static void no_freeze(const struct lab_stall_result *result)
+{
+	g_assert_cmpuint(result->monitor.p50_ns, <, 100 * MS);
+}
+
 /* 7.2 and 10.0 are stall.c's, with what a noisy machine means there. */
 static void test_stall(const void *data)
 {
-	enum { ATTEMPTS = 4, NOISE_MS = 30 };
-	const double most_others = 0.5;
+	enum { NOISE_MS = 30 };
 	const struct cell *cell = data;
 	const struct lab_stall_options options = {
 		.version = cell->version,
@@ -245,28 +249,10 @@ static void test_stall(const void *data)
 		.place = cell->place,
 		.stall_ms = 1500,
 	};
-	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result;
-	bool quiet = false;
 
-	for (int i = 0; i < ATTEMPTS && !quiet; i++) {
-		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
-			return;
-		g_assert_no_error(error);
-		lab_migration_clear(&result.migration);
-		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms, others %.2f",
-			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-			       result.idle.max_ns / 1e6, result.others);
-		/* A freeze lasts as long as the stall: that much can be told on any machine. */
-		g_assert_cmpuint(result.monitor.p50_ns, <, 100 * MS);
-		quiet = result.idle.max_ns <= NOISE_MS * MS && result.others < most_others;
-	}
-	if (quiet)
+	if (stall_shown(&options, NOISE_MS, no_freeze, &result))
 		g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + 100 * MS);
-	else
-		g_test_skip(
-			"no freeze, but more cannot be told: an idle QEMU too answered late, or "
-			"others wanted the processors, each time");
 }
 
 /* ---- they do not ---- */
@@ -274,24 +260,13 @@ static void test_stall(const void *data)
 /* Told by QMP, or by a signal: it ends well, and at once but for what the machine stood still. */
 static void expect_end(struct lab_vm *vm, int signal)
 {
-	struct lab_stillness *stillness = lab_stillness_new();
-	uint64_t begin = lab_now_ns(), took, still;
 	g_autoptr(GError) error = NULL;
-	int status = -1;
+	struct ending end;
 
-	if (signal) {
-		lab_vm_kill(vm, signal);
-		lab_vm_wait_exit(vm, 10000, &status, &error);
-	} else {
-		lab_vm_quit(vm, 10000, &status, &error);
-	}
-	took = lab_now_ns() - begin;
-	still = lab_stillness_end(stillness);
-	g_test_message("gone after %.0f ms, of which the machine stood still for %.0f", took / 1e6,
-		       still / 1e6);
+	tell_to_end(vm, signal, 10000, &end, &error);
 	g_assert_no_error(error);
-	g_assert_cmpint(status, ==, 0);
-	g_assert_cmpuint(took, <, QUIT_MS * MS + still);
+	g_assert_cmpint(end.status, ==, 0);
+	g_assert_cmpuint(end.took_ns, <, QUIT_MS * MS + end.still_ns);
 }
 
 static void test_quit(const void *data)

@@ -5,22 +5,13 @@
  */
 #include <string.h>
 
-#include "analyzers/lab/stall.h"
-
-#define MS 1000000ull
+#include "tests/scenarios/stall.h"
 
 /* The promise, and the slack of a machine that also runs two QEMUs' emulated CPUs. */
 enum { P99_LIMIT_MS = 20, ABOVE_IDLE_MS = 20, FREEZE_MS = 1000 };
 
-/*
- * A machine on which even an idle QEMU answers so late cannot show what ours does: try again. The
- * first attempt on a quiet machine is the one that is judged, good or bad: picking the best of several
- * would hide what happens now and then. A freeze fails at once.
- */
-enum { NOISE_LIMIT_MS = 15, ATTEMPTS = 4 };
-
-/* So does one whose processors others want: a QEMU that loads a VM is not as light as an idle one. */
-static const double most_others = 0.5;
+/* On the first quiet machine, see stall.h. A freeze fails at once. */
+enum { NOISE_LIMIT_MS = 15 };
 
 struct cell {
 	const char *version;
@@ -28,33 +19,22 @@ struct cell {
 	enum lab_stall_place place;
 };
 
+/* One that stood still, did so for both. */
+static void no_freeze(const struct lab_stall_result *result)
+{
+	g_assert_cmpuint(result->monitor.max_ns, <, FREEZE_MS * MS + result->idle.max_ns);
+}
+
 static void test_stall(gconstpointer opaque)
 {
 	const struct cell *cell = opaque;
 	const struct lab_stall_options options = {
 		.version = cell->version, .policy = cell->policy, .place = cell->place
 	};
-	g_autoptr(GError) error = NULL;
 	struct lab_stall_result result = { 0 };
-	bool quiet = false;
 
-	for (int attempt = 0; attempt < ATTEMPTS && !quiet; attempt++) {
-		if (!lab_stall_run(&options, &result, &error) && lab_skip(error))
-			return;
-		g_assert_no_error(error);
-		lab_migration_clear(&result.migration);
-		g_test_message("monitor p99 %.1f ms, max %.1f ms; idle max %.1f ms, others %.2f",
-			       result.monitor.p99_ns / 1e6, result.monitor.max_ns / 1e6,
-			       result.idle.max_ns / 1e6, result.others);
-		/* That much can be told on any machine, at once: one that stood still, did so for both. */
-		g_assert_cmpuint(result.monitor.max_ns, <, FREEZE_MS * MS + result.idle.max_ns);
-		quiet = result.idle.max_ns <= NOISE_LIMIT_MS * MS && result.others < most_others;
-	}
-	if (!quiet) {
-		g_test_skip("no freeze, but more cannot be told: an idle QEMU too answered late, or "
-			    "others wanted the processors, each time");
+	if (!stall_shown(&options, NOISE_LIMIT_MS, no_freeze, &result))
 		return;
-	}
 	g_assert_cmpuint(result.monitor.p99_ns, <=, P99_LIMIT_MS * MS);
 	g_assert_cmpuint(result.monitor.max_ns, <=, result.idle.max_ns + ABOVE_IDLE_MS * MS);
 }
